@@ -1,0 +1,62 @@
+# Compiler settings and the few functions with which every folder declares its targets.
+
+add_library(gptoss_options INTERFACE)
+target_include_directories(gptoss_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+target_compile_options(gptoss_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror
+  # GCC and clang both contract a*b+c by default in some modes; numerics must not depend on it.
+  -ffp-contract=off -fno-math-errno)
+if(GPTOSS_SANITIZE)
+  target_compile_options(gptoss_options INTERFACE -fsanitize=${GPTOSS_SANITIZE} -fno-omit-frame-pointer -g1
+    -fno-sanitize-recover=all)
+  target_link_options(gptoss_options INTERFACE -fsanitize=${GPTOSS_SANITIZE})
+endif()
+if(GPTOSS_BUILD_FUZZERS)
+  target_compile_options(gptoss_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+find_program(GPTOSS_CCACHE ccache)
+if(GPTOSS_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${GPTOSS_CCACHE})
+endif()
+
+# gptoss_library(NAME SOURCES a.cc … DEPS base …): target gptoss_NAME from the current folder.
+function(gptoss_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LINK" ${ARGN})
+  add_library(gptoss_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(gptoss_${name} PUBLIC gptoss_options)
+  foreach(dep ${ARG_DEPS})
+    target_link_libraries(gptoss_${name} PUBLIC gptoss_${dep})
+  endforeach()
+  target_link_libraries(gptoss_${name} PUBLIC ${ARG_LINK})
+endfunction()
+
+# gptoss_test(NAME SOURCES a_test.cc DEPS …): a GoogleTest binary; each becomes one CTest entry.
+function(gptoss_test name)
+  if(NOT GPTOSS_BUILD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LINK;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE gptoss_options GTest::gtest GTest::gmock GTest::gtest_main)
+  foreach(dep ${ARG_DEPS})
+    target_link_libraries(${name} PRIVATE gptoss_${dep})
+  endforeach()
+  target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  target_compile_definitions(${name} PRIVATE GPTOSS_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 600)
+endfunction()
+
+# gptoss_fuzzer(NAME SOURCES a_fuzz.cc DEPS …): a libFuzzer binary, built with the `fuzz` preset only.
+function(gptoss_fuzzer name)
+  if(NOT GPTOSS_BUILD_FUZZERS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE gptoss_options ${ARG_LINK})
+  foreach(dep ${ARG_DEPS})
+    target_link_libraries(${name} PRIVATE gptoss_${dep})
+  endforeach()
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()
