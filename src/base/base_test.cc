@@ -27,9 +27,9 @@ TEST(Status, ErrorsPropagateWithContext) {
 
 TEST(Utf8, KnowsWhatIsValid) {
   EXPECT_EQ(FirstInvalidUtf8("añ漢😀"), std::string("añ漢😀").size());
-  EXPECT_EQ(FirstInvalidUtf8("a\xC0\x80"), 1u);          // overlong
-  EXPECT_EQ(FirstInvalidUtf8("\xED\xA0\x80"), 0u);        // surrogate
-  EXPECT_EQ(FirstInvalidUtf8("\xF4\x90\x80\x80"), 0u);    // past U+10FFFF
+  EXPECT_EQ(FirstInvalidUtf8("a\xC0\x80"), 1u);         // overlong
+  EXPECT_EQ(FirstInvalidUtf8("\xED\xA0\x80"), 0u);      // surrogate
+  EXPECT_EQ(FirstInvalidUtf8("\xF4\x90\x80\x80"), 0u);  // past U+10FFFF
   EXPECT_EQ(DecodeUtf8("😀").code_point, 0x1F600u);
   EXPECT_EQ(ReplaceInvalidUtf8("x\xE6\xBC|\xFF"), "x\xEF\xBF\xBD|\xEF\xBF\xBD");
 }

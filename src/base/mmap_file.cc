@@ -63,7 +63,8 @@ Status MappedFile::ReadAt(uint64_t offset, std::span<std::byte> dst) const {
     const ssize_t n = ::pread(fd_, dst.data() + done, dst.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return SystemError(path_, "cannot read");
-    if (n == 0) return CorruptData(path_ + ": file ends at byte " + std::to_string(offset + done) + ", more was expected");
+    if (n == 0)
+      return CorruptData(path_ + ": file ends at byte " + std::to_string(offset + done) + ", more was expected");
     done += static_cast<size_t>(n);
   }
   return Status();

@@ -14,7 +14,8 @@ namespace gptoss {
 /// An open file that is mapped on demand and can be read from any thread. Move-only.
 class MappedFile {
  public:
-  /// Opens and maps `path` read-only. On failure: kNotFound or kIo, naming the path. An empty file maps to an empty span.
+  /// Opens and maps `path` read-only. On failure: kNotFound or kIo, naming the path. An empty file maps to an empty
+  /// span.
   static Result<MappedFile> Open(const std::string& path);
 
   MappedFile(MappedFile&& other) noexcept;

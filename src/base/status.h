@@ -56,9 +56,7 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-  Result(Status status) : state_(std::in_place_index<1>, std::move(status)) {
-    GPTOSS_CHECK(!std::get<1>(state_).ok());
-  }
+  Result(Status status) : state_(std::in_place_index<1>, std::move(status)) { GPTOSS_CHECK(!std::get<1>(state_).ok()); }
 
   bool ok() const { return state_.index() == 0; }
   Status status() const { return ok() ? Status() : std::get<1>(state_); }
@@ -82,14 +80,13 @@ class [[nodiscard]] Result {
 #define GPTOSS_CONCAT_INNER(a, b) a##b
 #define GPTOSS_CONCAT(a, b) GPTOSS_CONCAT_INNER(a, b)
 
-#define GPTOSS_RETURN_IF_ERROR(expr)                    \
-  do {                                                  \
+#define GPTOSS_RETURN_IF_ERROR(expr)                                      \
+  do {                                                                    \
     if (::gptoss::Status status_ = (expr); !status_.ok()) return status_; \
   } while (0)
 
 /// GPTOSS_ASSIGN_OR_RETURN(auto x, Function());
-#define GPTOSS_ASSIGN_OR_RETURN(lhs, expr) \
-  GPTOSS_ASSIGN_OR_RETURN_IMPL(GPTOSS_CONCAT(result_, __LINE__), lhs, expr)
+#define GPTOSS_ASSIGN_OR_RETURN(lhs, expr) GPTOSS_ASSIGN_OR_RETURN_IMPL(GPTOSS_CONCAT(result_, __LINE__), lhs, expr)
 #define GPTOSS_ASSIGN_OR_RETURN_IMPL(result, lhs, expr) \
   auto result = (expr);                                 \
   if (!result.ok()) return result.status();             \

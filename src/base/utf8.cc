@@ -11,11 +11,16 @@ struct Range {
 };
 Range SecondByteRange(uint8_t b) {
   switch (b) {
-    case 0xE0: return {0xA0, 0xBF};
-    case 0xED: return {0x80, 0x9F};
-    case 0xF0: return {0x90, 0xBF};
-    case 0xF4: return {0x80, 0x8F};
-    default: return {0x80, 0xBF};
+    case 0xE0:
+      return {0xA0, 0xBF};
+    case 0xED:
+      return {0x80, 0x9F};
+    case 0xF0:
+      return {0x90, 0xBF};
+    case 0xF4:
+      return {0x80, 0x8F};
+    default:
+      return {0x80, 0xBF};
   }
 }
 
@@ -27,7 +32,8 @@ int SequenceLength(uint8_t b) {
   return 0;
 }
 
-/// Bytes of the longest prefix of `s` that begins a valid sequence, at most one sequence; `complete` says if it is whole.
+/// Bytes of the longest prefix of `s` that begins a valid sequence, at most one sequence; `complete` says if it is
+/// whole.
 size_t ValidPart(std::string_view s, bool* complete) {
   *complete = false;
   const uint8_t lead = Byte(s[0]);

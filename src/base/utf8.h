@@ -14,7 +14,8 @@ struct Utf8Char {
   bool valid = false;
 };
 
-/// Decodes the character at the start of `s` (not empty). Overlong forms, surrogates and values past U+10FFFF are invalid.
+/// Decodes the character at the start of `s` (not empty). Overlong forms, surrogates and values past U+10FFFF are
+/// invalid.
 Utf8Char DecodeUtf8(std::string_view s);
 
 /// Offset of the first byte that is not part of a valid sequence, or s.size().

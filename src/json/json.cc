@@ -5,7 +5,8 @@
 namespace gptoss {
 namespace {
 
-/// Nesting is limited before the library sees the text, since its parser and destructor recurse on the document's depth.
+/// Nesting is limited before the library sees the text, since its parser and destructor recurse on the document's
+/// depth.
 int MaxDepth(std::string_view text, int limit) {
   int depth = 0, deepest = 0;
   bool in_string = false;

@@ -25,12 +25,16 @@ constexpr bool HasScales(DType d) { return d == DType::kMxfp4 || d == DType::kQ8
 /// Bytes of a row of `cols` values without scales. For the block formats cols must be a multiple of 32.
 constexpr uint64_t RowBytes(DType d, uint64_t cols) {
   switch (d) {
-    case DType::kF32: return cols * 4;
+    case DType::kF32:
+      return cols * 4;
     case DType::kF16:
-    case DType::kBF16: return cols * 2;
+    case DType::kBF16:
+      return cols * 2;
     case DType::kU8:
-    case DType::kQ8_0: return cols;
-    case DType::kMxfp4: return cols / 2;
+    case DType::kQ8_0:
+      return cols;
+    case DType::kMxfp4:
+      return cols / 2;
   }
   return 0;
 }
@@ -38,9 +42,12 @@ constexpr uint64_t RowBytes(DType d, uint64_t cols) {
 /// Bytes of a row's scales: one byte a block for MXFP4, two for Q8_0, none otherwise.
 constexpr uint64_t RowScaleBytes(DType d, uint64_t cols) {
   switch (d) {
-    case DType::kMxfp4: return cols / kBlockSize;
-    case DType::kQ8_0: return cols / kBlockSize * 2;
-    default: return 0;
+    case DType::kMxfp4:
+      return cols / kBlockSize;
+    case DType::kQ8_0:
+      return cols / kBlockSize * 2;
+    default:
+      return 0;
   }
 }
 

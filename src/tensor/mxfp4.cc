@@ -25,7 +25,8 @@ uint8_t NearestMagnitude(float a) {
 void DecodeMxfp4(std::span<const uint8_t> codes, std::span<const uint8_t> scales, std::span<float> values) {
   for (size_t i = 0; i < values.size(); ++i) {
     const uint8_t byte = codes[i / 2];
-    // The official code scales with ldexp. A product with 2^128 (scale 255) differs for no code: 0 * inf is NaN in both.
+    // The official code scales with ldexp. A product with 2^128 (scale 255) differs for no code: 0 * inf is NaN in
+    // both.
     values[i] = kFp4Values[i % 2 == 0 ? byte & 15 : byte >> 4] * E8m0ToF32(scales[i / kBlock]);
   }
 }

@@ -1,7 +1,7 @@
 // MXFP4 as this program holds it: per row of K values, K/2 bytes of codes and K/32 scale bytes, in two arrays.
-// Value = FP4[code] * 2^(scale - 127), FP4 = {0, .5, 1, 1.5, 2, 3, 4, 6}, bit 3 of a code is the sign. Byte j of a block
-// holds element 2j in its low nibble and 2j+1 in its high nibble (the order of the published safetensors; GGUF differs
-// and is reordered by its reader). Source: OCP Microscaling Formats v1.0, and gpt_oss/torch/weights.py.
+// Value = FP4[code] * 2^(scale - 127), FP4 = {0, .5, 1, 1.5, 2, 3, 4, 6}, bit 3 of a code is the sign. Byte j of a
+// block holds element 2j in its low nibble and 2j+1 in its high nibble (the order of the published safetensors; GGUF
+// differs and is reordered by its reader). Source: OCP Microscaling Formats v1.0, and gpt_oss/torch/weights.py.
 #pragma once
 
 #include <array>

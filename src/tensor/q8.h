@@ -7,8 +7,8 @@
 
 namespace gptoss {
 
-/// Quantises values.size() floats (a multiple of 32): scale = absmax / 127 rounded to binary16, quants = round to nearest
-/// (ties away from zero) of value * 127 / absmax, as ggml's reference does. Values must be finite.
+/// Quantises values.size() floats (a multiple of 32): scale = absmax / 127 rounded to binary16, quants = round to
+/// nearest (ties away from zero) of value * 127 / absmax, as ggml's reference does. Values must be finite.
 void EncodeQ8(std::span<const float> values, std::span<int8_t> quants, std::span<uint16_t> scales);
 
 void DecodeQ8(std::span<const int8_t> quants, std::span<const uint16_t> scales, std::span<float> values);

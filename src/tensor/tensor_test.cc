@@ -28,8 +28,8 @@ TEST(FloatConvert, EveryBf16AndF16SurvivesTheRoundTrip) {
 }
 
 TEST(FloatConvert, RoundsToNearestEven) {
-  EXPECT_EQ(F32ToBf16(1.0f + 0x1.0p-8f), 0x3F80);           // tie, even below
-  EXPECT_EQ(F32ToBf16(1.0f + 0x1.8p-7f), 0x3F82);           // tie, even above
+  EXPECT_EQ(F32ToBf16(1.0f + 0x1.0p-8f), 0x3F80);  // tie, even below
+  EXPECT_EQ(F32ToBf16(1.0f + 0x1.8p-7f), 0x3F82);  // tie, even above
   EXPECT_EQ(F32ToF16(1.0f + 0x1.0p-11f), 0x3C00);
   EXPECT_EQ(F32ToF16(65520.0f), 0x7C00);
   EXPECT_EQ(F32ToF16(0x1.0p-25f), 0x0000);
@@ -91,7 +91,7 @@ TEST(Mxfp4, EncodingErrorIsWithinHalfAStepAndSaturation) {
   DecodeMxfp4(codes, scales, back);
   for (size_t i = 0; i < values.size(); ++i) {
     const float scale = E8m0ToF32(scales[i / 32]);
-    const float a = std::abs(values[i]) / scale;          // < 8 by the choice of the scale
+    const float a = std::abs(values[i]) / scale;            // < 8 by the choice of the scale
     const float step = a > 4 ? 2.0f : a > 2 ? 1.0f : 0.5f;  // above 6 it saturates: error below 2
     EXPECT_LE(std::abs(values[i] - back[i]), scale * (a > 6 ? 2.0f : step / 2));
   }

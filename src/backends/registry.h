@@ -1,0 +1,29 @@
+// The CPU instruction sets this build has kernels for, and the choice among them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "ops/ops.h"
+
+namespace gptoss {
+
+struct CpuTarget {
+  std::string name;        // "portable", "sse4", "avx2", "avx512", …
+  bool available = false;  // this machine and its operating system can run it
+};
+
+/// Best last. On failure: none.
+std::vector<CpuTarget> ListCpuTargets();
+
+enum class Precision {
+  kFast,   // activations of matrix products rounded to 16-bit integers per block of 32 where the target gains by it
+  kExact,  // float everywhere
+};
+
+/// The op table for `target` ("" = the best available, or what GPTOSS_CPU names). On failure: kInvalidArgument listing
+/// the targets, kUnsupported when this machine cannot run it.
+Result<const Ops*> CpuOps(const std::string& target, Precision precision);
+
+}  // namespace gptoss

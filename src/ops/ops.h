@@ -1,0 +1,160 @@
+// THE contract between the model and the hardware: a table of stage-sized ops. model/ calls nothing else; a backend
+// fills the table; ops/reference/ is the plain implementation with which every other one is compared.
+//
+// Common rules. All activations are float, row-major, dense. n = rows (tokens) of the batch. Inputs and outputs do not
+// overlap unless an op says so. Sums run over the full inner dimension in float (a backend may keep partial sums, and
+// may round activations to the precision that its name states); nothing is fast-math. Ops cannot fail: arguments were
+// checked when the model was loaded and the batch built.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "ops/forward_batch.h"
+#include "parallel/exec_context.h"
+#include "tensor/dtype.h"
+
+namespace gptoss {
+
+/// How a matrix lies in memory. A kernel checks the id before it reads.
+enum class WeightLayout : uint8_t {
+  kRowMajor,  // canonical: rows of codes, then a separate array of scales (tensor/dtype.h)
+};
+
+/// Weights [rows, cols] = [outputs, inputs], or several experts' matrices one after the other.
+struct WeightMatrix {
+  DType dtype = DType::kF32;
+  WeightLayout layout = WeightLayout::kRowMajor;
+  int64_t rows = 0;  // per expert
+  int64_t cols = 0;
+  const std::byte* data = nullptr;
+  const std::byte* scales = nullptr;  // kMxfp4: uint8 E8M0; kQ8_0: binary16; null otherwise
+
+  const std::byte* Row(int64_t row) const { return data + row * static_cast<int64_t>(RowBytes(dtype, cols)); }
+  const std::byte* RowScales(int64_t row) const {
+    return scales == nullptr ? nullptr : scales + row * static_cast<int64_t>(RowScaleBytes(dtype, cols));
+  }
+};
+
+struct EmbedLookupArgs {
+  WeightMatrix table;               // [V, H]
+  std::span<const int32_t> tokens;  // [n], each in [0, V)
+  float* x;                         // out [n, H]
+};
+
+/// y = x / sqrt(mean(x^2) + eps) * scale, per row.
+struct RmsNormArgs {
+  const float* x;      // [n, width]
+  const float* scale;  // [width]
+  float eps;
+  int64_t n, width;
+  float* y;  // out [n, width]; may be x
+};
+
+/// y = x W^T + bias, or y += that.
+struct LinearArgs {
+  const float* x;  // [n, weight.cols]
+  int64_t n;
+  WeightMatrix weight;
+  const float* bias;  // [weight.rows] or null
+  bool accumulate;    // add to y (the residual stream) instead of overwriting it
+  float* y;           // in/out [n, weight.rows]
+};
+
+/// Keys and values of one layer. Block b, head h, offset o: the head_dim values start at
+/// ((b * kv_heads + h) * kKvBlockSize + o) * head_dim.
+struct KvLayer {
+  DType dtype = DType::kF32;  // kF32 or kBF16
+  std::byte* k = nullptr;
+  std::byte* v = nullptr;
+};
+
+/// The fused projection to q, k and v with bias, rotary embedding of q and k, and the append to the cache.
+/// Rotary pairs are (i, i + head_dim/2): (a, b) -> (a cos - b sin, b cos + a sin).
+struct QkvRopeArgs {
+  const float* x;  // [n, H], normed
+  int64_t n;
+  WeightMatrix weight;  // [(heads + 2 kv_heads) * head_dim, H]: rows of q, then k, then v
+  const float* bias;    // [weight.rows]
+  int num_heads, num_kv_heads, head_dim;
+  const float* cos;                // [n, head_dim / 2], concentration included
+  const float* sin;                // [n, head_dim / 2]
+  std::span<const int32_t> slots;  // [n] where each row's k and v go
+  KvLayer kv;                      // out
+  float* q;                        // out [n, heads * head_dim], after rotation
+};
+
+/// Softmax attention with one sink logit per query head: the sink takes part in the softmax and has no value. Scores
+/// are q·k * head_dim^-0.5. Query head h reads kv head h / (heads / kv_heads).
+struct AttentionArgs {
+  const float* q;  // [n, heads * head_dim]
+  int num_heads, num_kv_heads, head_dim;
+  std::span<const SequenceSpan> sequences;
+  const KvGroupBatch* group;  // block tables
+  KvLayer kv;
+  int window;          // 0: all earlier positions; else only keys with query_pos - key_pos < window
+  const float* sinks;  // [heads], not scaled
+  float* out;          // out [n, heads * head_dim]
+};
+
+/// Which experts each token goes to, and the rows regrouped by expert. Filled by the router.
+struct Routing {
+  int64_t n = 0;
+  int num_experts = 0;
+  int experts_per_token = 0;          // k
+  std::span<int32_t> expert;          // [n, k] by descending logit (ties: lower index first)
+  std::span<float> weight;            // [n, k] softmax over the k chosen logits
+  std::span<int32_t> expert_offsets;  // [experts + 1] into the grouped rows
+  std::span<int32_t> grouped_token;   // [n * k] token of each grouped row; within an expert ascending
+  std::span<int32_t> grouped_row;     // [n, k] grouped row of each (token, choice)
+};
+
+struct RouterArgs {
+  const float* x;       // [n, H], normed
+  WeightMatrix weight;  // [E, H]
+  const float* bias;    // [E]
+  float* logits;        // out [n, E]
+  Routing* routing;     // out
+};
+
+/// h[r] = swiglu(x[token(r)] W_e^T + b_e) for each grouped row r of expert e. W_e has 2I rows: even = gate, odd = up.
+/// swiglu: gate = min(gate, limit); up = clamp(up, -limit, limit); gate * sigmoid(1.702 gate) * (up + 1).
+struct MoeGateUpArgs {
+  const float* x;       // [n, H], normed
+  WeightMatrix weight;  // experts' [2I, H]
+  const float* bias;    // [E, 2I]
+  float limit;
+  const Routing* routing;
+  float* h;  // out [n * k, I], grouped rows
+};
+
+/// x[t] += sum over choices j of routing.weight[t, j] * (h[row(t, j)] W_e^T + b_e), summed in the order of j.
+struct MoeDownArgs {
+  const float* h;       // [n * k, I], grouped rows
+  WeightMatrix weight;  // experts' [H, I]
+  const float* bias;    // [E, H]
+  const Routing* routing;
+  float* x;  // in/out [n, H], the residual stream
+};
+
+/// Fills Routing's expert_offsets, grouped_token and grouped_row from `expert`. Shared by all backends on the host.
+void GroupByExpert(Routing* routing);
+
+struct Ops {
+  std::string_view name;  // e.g. "reference", "avx2", "avx2-exact"
+  void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&) = nullptr;
+  void (*rms_norm)(ExecContext&, const RmsNormArgs&) = nullptr;
+  void (*linear)(ExecContext&, const LinearArgs&) = nullptr;
+  void (*qkv_rope)(ExecContext&, const QkvRopeArgs&) = nullptr;
+  void (*attention)(ExecContext&, const AttentionArgs&) = nullptr;
+  void (*router)(ExecContext&, const RouterArgs&) = nullptr;
+  void (*moe_gate_up)(ExecContext&, const MoeGateUpArgs&) = nullptr;
+  void (*moe_down)(ExecContext&, const MoeDownArgs&) = nullptr;
+};
+
+/// The plain implementation: float, one thread, any dtype. Never optimised.
+const Ops& ReferenceOps();
+
+}  // namespace gptoss

@@ -1,0 +1,88 @@
+// What an op needs besides its arguments: threads, scratch memory and a profiler. Passed, never global.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "parallel/thread_pool.h"
+
+namespace gptoss {
+
+/// Memory that lasts until the enclosing ScratchFrame ends. Blocks are kept and reused. Not thread-safe: ops allocate
+/// before they fork.
+class ScratchArena {
+ public:
+  /// `count` uninitialised values of T, aligned to 64 bytes.
+  template <typename T>
+  T* Allocate(size_t count) {
+    return static_cast<T*>(AllocateBytes(count * sizeof(T)));
+  }
+  /// Bytes held from the system.
+  size_t capacity() const;
+
+ private:
+  friend class ScratchFrame;
+  struct Block {
+    std::unique_ptr<std::byte[]> memory;
+    size_t size = 0, used = 0;
+  };
+  void* AllocateBytes(size_t bytes);
+  std::vector<Block> blocks_;
+  size_t current_ = 0;
+};
+
+/// Gives back at its end what was allocated since its start.
+class ScratchFrame {
+ public:
+  explicit ScratchFrame(ScratchArena& arena);
+  ~ScratchFrame();
+  ScratchFrame(const ScratchFrame&) = delete;
+  ScratchFrame& operator=(const ScratchFrame&) = delete;
+
+ private:
+  ScratchArena& arena_;
+  size_t block_, used_;
+};
+
+/// Seconds by stage name. Stage names are string literals.
+class Profiler {
+ public:
+  void Add(std::string_view stage, double seconds) { seconds_[stage] += seconds; }
+  const std::map<std::string_view, double>& seconds() const { return seconds_; }
+  void Reset() { seconds_.clear(); }
+
+ private:
+  std::map<std::string_view, double> seconds_;
+};
+
+struct ExecContext {
+  ThreadPool& pool;
+  ScratchArena& scratch;
+  Profiler* profiler = nullptr;  // null: no timing
+};
+
+/// Times its own scope under `stage`, when there is a profiler.
+class ProfileScope {
+ public:
+  ProfileScope(ExecContext& context, std::string_view stage) : profiler_(context.profiler), stage_(stage) {
+    if (profiler_ != nullptr) start_ = std::chrono::steady_clock::now();
+  }
+  ~ProfileScope() {
+    if (profiler_ == nullptr) return;
+    profiler_->Add(stage_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
+  }
+  ProfileScope(const ProfileScope&) = delete;
+  ProfileScope& operator=(const ProfileScope&) = delete;
+
+ private:
+  Profiler* profiler_;
+  std::string_view stage_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace gptoss
