@@ -52,11 +52,14 @@ void ThreadPool::RunErased(int64_t count, TaskFunction function, const void* con
     return;
   }
   GPTOSS_CHECK(count < INT32_MAX);
-  function_.store(function, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
-  count_.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
+  // First close the old job's ticket: a late worker that sees any of the new fields then fails its claim on the old
+  // one.
+  const uint32_t epoch = static_cast<uint32_t>(ticket_.load(std::memory_order_relaxed) >> 32) + 2;
+  ticket_.store(static_cast<uint64_t>(epoch - 1) << 32 | UINT32_MAX, std::memory_order_release);
+  function_.store(function, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  count_.store(static_cast<uint32_t>(count), std::memory_order_release);
   done_.store(0, std::memory_order_relaxed);
-  const uint32_t epoch = static_cast<uint32_t>(ticket_.load(std::memory_order_relaxed) >> 32) + 1;
   ticket_.store(static_cast<uint64_t>(epoch) << 32, std::memory_order_release);
   wake_.fetch_add(1, std::memory_order_release);
   wake_.notify_all();
@@ -76,9 +79,9 @@ void ThreadPool::WorkerLoop(int worker) {
 void ThreadPool::WorkOn(uint32_t epoch, int worker) {
   for (;;) {
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
-    const TaskFunction function = function_.load(std::memory_order_relaxed);
-    const void* context = context_.load(std::memory_order_relaxed);
-    const uint32_t count = count_.load(std::memory_order_relaxed);
+    const TaskFunction function = function_.load(std::memory_order_acquire);
+    const void* context = context_.load(std::memory_order_acquire);
+    const uint32_t count = count_.load(std::memory_order_acquire);
     if (static_cast<uint32_t>(ticket >> 32) != epoch || static_cast<uint32_t>(ticket) >= count) return;
     // Had the job changed since the fields were read, the epoch in the ticket would differ and the claim fail.
     if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;

@@ -19,9 +19,13 @@ const std::string kGolden = std::string(GPTOSS_TEST_DATA) + "/golden/";
 TEST(FloatConvert, EveryBf16AndF16SurvivesTheRoundTrip) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const float b = Bf16ToF32(static_cast<uint16_t>(bits));
-    if (!std::isnan(b)) EXPECT_EQ(F32ToBf16(b), bits);
+    if (!std::isnan(b)) {
+      EXPECT_EQ(F32ToBf16(b), bits);
+    }
     const float h = F16ToF32(static_cast<uint16_t>(bits));
-    if (!std::isnan(h)) EXPECT_EQ(F32ToF16(h), bits);
+    if (!std::isnan(h)) {
+      EXPECT_EQ(F32ToF16(h), bits);
+    }
     EXPECT_EQ(std::isnan(h), (bits & 0x7C00) == 0x7C00 && (bits & 0x3FF) != 0);
   }
   EXPECT_TRUE(std::isnan(Bf16ToF32(F32ToBf16(std::nanf("")))));
