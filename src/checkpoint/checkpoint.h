@@ -58,6 +58,12 @@ class Checkpoint {
   virtual std::vector<int32_t> VocabularyTokenTypes() const { return {}; }
 
  protected:
+  /// Position of `tensor` in tensors(). On failure: kInvalidArgument when it is not one of this checkpoint's.
+  Result<size_t> IndexOf(const StoredTensor& tensor) const;
+  /// IndexOf, after checking the row range and the sizes of both buffers.
+  Result<size_t> CheckRead(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<const std::byte> data,
+                           std::span<const std::byte> scales) const;
+
   ModelConfig config_;
   std::vector<StoredTensor> tensors_;
 };
@@ -92,10 +98,10 @@ struct GgufVocabularyData {
 };
 
 struct WriteOptions {
-  uint64_t max_shard_bytes = 5'000'000'000;  // hf and original; a single file when all fits into one
-  DType gguf_dense = DType::kQ8_0;           // attention, embedding, unembedding: kQ8_0, kBF16, kF16 or kF32
+  uint64_t max_shard_bytes = 5'000'000'000;        // hf and original; a single file when all fits into one
+  DType gguf_dense = DType::kQ8_0;                 // attention, embedding, unembedding: kQ8_0, kBF16, kF16 or kF32
   const GgufVocabularyData* vocabulary = nullptr;  // null: the file says that it has none
-  bool allow_lossy = false;  // e.g. Q8_0 weights written as BF16
+  bool allow_lossy = false;                        // e.g. Q8_0 weights written as BF16
   WriteProgress* progress = nullptr;
 };
 

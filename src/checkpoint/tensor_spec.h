@@ -19,8 +19,8 @@
 namespace gptoss {
 
 struct TensorSpec {
-  std::string name;             // canonical
-  std::vector<uint64_t> shape;  // outermost first
+  std::string name;               // canonical
+  std::vector<uint64_t> shape;    // outermost first
   bool is_expert_weight = false;  // MXFP4 in the published files
 
   uint64_t cols() const { return shape.back(); }
