@@ -1,0 +1,139 @@
+#include "model/gpt_oss.h"
+
+#include <algorithm>
+
+namespace gptoss {
+
+/// Buffers of one forward pass, in the scratch arena.
+struct GptOss::Activations {
+  int64_t n;
+  float* x;       // [n, H] residual stream
+  float* normed;  // [n, H]
+  float* cos;     // [n, head_dim / 2]
+  float* sin;
+  float* q;              // [n, heads * head_dim]
+  float* attention;      // [n, heads * head_dim]
+  float* router_logits;  // [n, E]
+  float* h;              // [n * k, I]
+  Routing routing;
+
+  Activations(ScratchArena& scratch, const ModelConfig& c, int64_t rows) : n(rows) {
+    const int64_t choices = n * c.experts_per_token;
+    x = scratch.Allocate<float>(n * c.hidden_size);
+    normed = scratch.Allocate<float>(n * c.hidden_size);
+    cos = scratch.Allocate<float>(n * c.head_dim / 2);
+    sin = scratch.Allocate<float>(n * c.head_dim / 2);
+    q = scratch.Allocate<float>(n * c.q_size());
+    attention = scratch.Allocate<float>(n * c.q_size());
+    router_logits = scratch.Allocate<float>(n * c.num_experts);
+    h = scratch.Allocate<float>(choices * c.intermediate_size);
+    routing.n = n;
+    routing.num_experts = c.num_experts;
+    routing.experts_per_token = c.experts_per_token;
+    const auto ints = [&](int64_t count) {
+      return std::span(scratch.Allocate<int32_t>(count), static_cast<size_t>(count));
+    };
+    routing.expert = ints(choices);
+    routing.weight = std::span(scratch.Allocate<float>(choices), static_cast<size_t>(choices));
+    routing.expert_offsets = ints(c.num_experts + 1);
+    routing.grouped_token = ints(choices);
+    routing.grouped_row = ints(choices);
+  }
+};
+
+void GptOss::Forward(ExecContext& context, const ForwardBatch& batch, const KvMemory& kv, float* hidden,
+                     ActivationHook* hook) const {
+  const ModelConfig& c = weights_.config;
+  ScratchFrame frame(context.scratch);
+  Activations a(context.scratch, c, batch.rows());
+
+  {
+    ProfileScope scope(context, "embedding");
+    ops_.embed_lookup(context, {weights_.embedding, batch.tokens, a.x});
+    rope_.Angles(batch.positions, a.cos, a.sin);
+  }
+  if (hook != nullptr) hook->OnActivation(-1, Stage::kEmbedding, {a.x, static_cast<size_t>(a.n) * c.hidden_size});
+
+  for (int n = 0; n < c.num_layers; ++n) {
+    AttentionBlock(context, batch, n, kv, a, hook);
+    MlpBlock(context, n, a, hook);
+  }
+
+  const auto rows = static_cast<int64_t>(batch.logit_rows.size());
+  if (rows == 0) return;
+  ProfileScope scope(context, "norm");
+  for (int64_t i = 0; i < rows; ++i) {
+    std::copy_n(a.x + batch.logit_rows[i] * static_cast<int64_t>(c.hidden_size), c.hidden_size,
+                hidden + i * c.hidden_size);
+  }
+  ops_.rms_norm(context, {hidden, weights_.final_norm, c.rms_eps, rows, c.hidden_size, hidden});
+  if (hook != nullptr) hook->OnActivation(-1, Stage::kFinalNorm, {hidden, static_cast<size_t>(rows) * c.hidden_size});
+}
+
+/// x += out(attention(rope(qkv(rmsnorm(x))), sinks, window))
+void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int n, const KvMemory& kv, Activations& a,
+                            ActivationHook* hook) const {
+  const ModelConfig& c = weights_.config;
+  const LayerWeights& w = weights_.layers[n];
+  const KvGroupBatch& group = batch.kv[static_cast<int>(c.IsSliding(n) ? KvGroup::kSliding : KvGroup::kFull)];
+  {
+    ProfileScope scope(context, "norm");
+    ops_.rms_norm(context, {a.x, w.attn_norm, c.rms_eps, a.n, c.hidden_size, a.normed});
+  }
+  {
+    ProfileScope scope(context, "qkv");
+    ops_.qkv_rope(context, {a.normed, a.n, w.qkv, w.qkv_bias, c.num_heads, c.num_kv_heads, c.head_dim, a.cos, a.sin,
+                            group.slots, kv.layer(n), a.q});
+  }
+  {
+    ProfileScope scope(context, "attention");
+    ops_.attention(context, {a.q, c.num_heads, c.num_kv_heads, c.head_dim, batch.sequences, &group, kv.layer(n),
+                             c.IsSliding(n) ? c.sliding_window : 0, w.sinks, a.attention});
+  }
+  {
+    ProfileScope scope(context, "out");
+    ops_.linear(context, {a.attention, a.n, w.out, w.out_bias, /*accumulate=*/true, a.x});
+  }
+  if (hook == nullptr) return;
+  const auto rows = static_cast<size_t>(a.n);
+  hook->OnActivation(n, Stage::kAttnNorm, {a.normed, rows * c.hidden_size});
+  hook->OnActivation(n, Stage::kQuery, {a.q, rows * c.q_size()});
+  hook->OnActivation(n, Stage::kAttention, {a.attention, rows * c.q_size()});
+  hook->OnActivation(n, Stage::kAfterAttn, {a.x, rows * c.hidden_size});
+}
+
+/// x += experts(rmsnorm(x))
+void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHook* hook) const {
+  const ModelConfig& c = weights_.config;
+  const LayerWeights& w = weights_.layers[n];
+  {
+    ProfileScope scope(context, "norm");
+    ops_.rms_norm(context, {a.x, w.mlp_norm, c.rms_eps, a.n, c.hidden_size, a.normed});
+  }
+  {
+    ProfileScope scope(context, "router");
+    ops_.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing});
+  }
+  {
+    ProfileScope scope(context, "gate_up");
+    ops_.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h});
+  }
+  {
+    ProfileScope scope(context, "down");
+    ops_.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.x});
+  }
+  if (hook == nullptr) return;
+  const auto rows = static_cast<size_t>(a.n);
+  hook->OnActivation(n, Stage::kMlpNorm, {a.normed, rows * c.hidden_size});
+  hook->OnActivation(n, Stage::kRouterLogits, {a.router_logits, rows * c.num_experts});
+  hook->OnRouting(n, a.routing);
+  hook->OnActivation(n, Stage::kSwiglu, {a.h, rows * c.experts_per_token * c.intermediate_size});
+  hook->OnActivation(n, Stage::kAfterMlp, {a.x, rows * c.hidden_size});
+}
+
+void GptOss::Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const {
+  ProfileScope scope(context, "head");
+  ops_.linear(context, {hidden, n, weights_.unembedding, /*bias=*/nullptr, /*accumulate=*/false, logits});
+}
+
+}  // namespace gptoss

@@ -1,0 +1,63 @@
+// The forward pass of gpt-oss over an op table. Source: gpt_oss/torch/model.py and the model card (arXiv 2508.10925).
+#pragma once
+
+#include <span>
+
+#include "model/kv_memory.h"
+#include "model/rope_yarn.h"
+#include "model/weights.h"
+#include "ops/ops.h"
+
+namespace gptoss {
+
+/// Points of the forward pass at which a hook sees the activations, in paper order.
+enum class Stage {
+  kEmbedding,     // x [n, H]
+  kAttnNorm,      // [n, H]
+  kQuery,         // after rotation [n, heads * head_dim]
+  kAttention,     // before the output projection [n, heads * head_dim]
+  kAfterAttn,     // residual stream [n, H]
+  kMlpNorm,       // [n, H]
+  kRouterLogits,  // [n, E]
+  kSwiglu,        // rows grouped by expert [n * k, I]
+  kAfterMlp,      // residual stream [n, H]
+  kFinalNorm,     // [logit rows, H]
+};
+
+/// Sees activations as they are made; for tests, verification and training. Layer is -1 outside the layers.
+class ActivationHook {
+ public:
+  virtual ~ActivationHook() = default;
+  virtual void OnActivation(int layer, Stage stage, std::span<const float> values) = 0;
+  virtual void OnRouting(int layer, const Routing& routing) = 0;
+};
+
+class GptOss {
+ public:
+  /// `weights` must outlive the model.
+  GptOss(const ModelWeights& weights, const Ops& ops)
+      : weights_(weights), ops_(ops), rope_(MakeRopeTable(weights.config)) {}
+
+  const ModelConfig& config() const { return weights_.config; }
+  const Ops& ops() const { return ops_; }
+
+  /// Runs the batch through all layers, appending keys and values to `kv`, and writes the final-normed rows
+  /// batch.logit_rows to `hidden` [logit rows, H]. Tokens must be below vocab_size, positions below max_context.
+  void Forward(ExecContext& context, const ForwardBatch& batch, const KvMemory& kv, float* hidden,
+               ActivationHook* hook = nullptr) const;
+
+  /// logits [n, V] of final-normed rows [n, H].
+  void Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const;
+
+ private:
+  struct Activations;
+  void AttentionBlock(ExecContext& context, const ForwardBatch& batch, int n, const KvMemory& kv, Activations& a,
+                      ActivationHook* hook) const;
+  void MlpBlock(ExecContext& context, int n, Activations& a, ActivationHook* hook) const;
+
+  const ModelWeights& weights_;
+  const Ops& ops_;
+  RopeTable rope_;
+};
+
+}  // namespace gptoss

@@ -1,0 +1,64 @@
+// The weights of one model as the ops read them, in one block of memory.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "ops/ops.h"
+#include "parallel/host_buffer.h"
+
+namespace gptoss {
+
+struct LayerWeights {
+  const float* attn_norm;  // [H]
+  WeightMatrix qkv;        // [(heads + 2 kv_heads) * head_dim, H]
+  const float* qkv_bias;
+  const float* sinks;  // [heads]
+  WeightMatrix out;    // [H, heads * head_dim]
+  const float* out_bias;
+  const float* mlp_norm;  // [H]
+  WeightMatrix router;    // [E, H], float
+  const float* router_bias;
+  WeightMatrix gate_up;  // E × [2I, H]
+  const float* gate_up_bias;
+  WeightMatrix down;  // E × [H, I]
+  const float* down_bias;
+};
+
+/// How attention and output matrices are held. Experts are always held as stored.
+enum class DensePrecision {
+  kInt8,      // Q8_0: int8 in groups of 32; made at load unless stored so
+  kAsStored,  // BF16 for the published safetensors
+};
+
+/// Owns the memory. The embedding may point into the checkpoint's mapped file, which is kept open.
+struct ModelWeights {
+  ModelConfig config;
+  WeightMatrix embedding;  // [V, H]
+  std::vector<LayerWeights> layers;
+  const float* final_norm;   // [H]
+  WeightMatrix unembedding;  // [V, H]
+
+  HostBuffer memory;
+  std::shared_ptr<const Checkpoint> source;  // set only while something points into its mapping
+};
+
+/// Bytes by purpose, known before anything is read.
+struct WeightPlan {
+  uint64_t experts = 0;
+  uint64_t attention = 0;
+  uint64_t embedding = 0;  // 0 when the embedding is read from the mapped file
+  uint64_t unembedding = 0;
+  uint64_t small = 0;  // norms, biases, sinks, routers: all in float
+  uint64_t total() const { return experts + attention + embedding + unembedding + small; }
+};
+WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense);
+
+/// Reads all weights with the pool's threads, converting while reading; they are never held twice.
+/// On failure: the checkpoint's error, kResourceExhausted when memory cannot be had, kCancelled by `progress`.
+Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
+                                 WriteProgress* progress = nullptr);
+
+}  // namespace gptoss
