@@ -1,0 +1,65 @@
+// From logits to a token. Source of the controls: OpenAI's API reference (temperature, top_p, penalties, logit_bias,
+// logprobs), Holtzman et al. 2020 (top_p), Nguyen et al. 2024 (min_p), Keskar et al. 2019 (repetition penalty).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+
+namespace gptoss {
+
+struct SamplingParams {
+  double temperature = 1.0;  // 0: greedy (lowest id wins a tie)
+  double top_p = 1.0;        // (0, 1]
+  int top_k = 0;             // 0: off
+  double min_p = 0.0;        // [0, 1]; 0: off
+  double repetition_penalty = 1.0;  // > 0, over prompt and output; 1: off
+  double frequency_penalty = 0.0;   // [-2, 2], over the output
+  double presence_penalty = 0.0;    // [-2, 2], over the output
+  std::vector<std::pair<int32_t, float>> logit_bias;  // added to the logit; [-100, 100]
+  uint64_t seed = 0;
+  int top_logprobs = -1;  // -1: no logprobs; 0: of the chosen token; n: of the n likeliest too
+};
+
+/// On failure: kInvalidArgument naming the field and its range.
+Status ValidateSampling(const SamplingParams& params, int vocab_size);
+
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0.0f;
+};
+
+struct SampledToken {
+  int32_t id = 0;
+  float logprob = 0.0f;                // under the model's own distribution: before penalties, bias, mask, temperature
+  std::vector<TokenLogprob> top;       // likeliest first; filled when top_logprobs > 0
+};
+
+/// One per sequence: knows what the sequence holds so far. The same seed and position give the same random number, so
+/// the outcome does not depend on what was sampled elsewhere.
+class Sampler {
+ public:
+  explicit Sampler(SamplingParams params) : params_(std::move(params)) {}
+
+  const SamplingParams& params() const { return params_; }
+  /// Tells the sampler what the prompt holds (for the repetition penalty).
+  void SetPrompt(std::span<const int32_t> tokens);
+
+  /// Samples the token for output position `position` (0 for the first). `logits` [V] is changed in place. `mask`, when
+  /// not empty, has one bit a token (bit id % 32 of word id / 32): 0 forbids; at least one bit must be set.
+  SampledToken Sample(std::span<float> logits, uint64_t position, std::span<const uint32_t> mask = {});
+
+  /// Counts `token` as part of the output; call it for every token that is kept.
+  void Accept(int32_t token);
+
+ private:
+  SamplingParams params_;
+  std::unordered_map<int32_t, int> output_counts_;
+  std::unordered_map<int32_t, int> prompt_counts_;
+};
+
+}  // namespace gptoss
