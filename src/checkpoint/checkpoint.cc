@@ -1,6 +1,7 @@
 #include "checkpoint/checkpoint.h"
 
 #include <filesystem>
+#include <functional>
 #include <system_error>
 
 #include "checkpoint/safetensors_checkpoint.h"
@@ -54,8 +55,12 @@ Result<size_t> Checkpoint::CheckRead(const StoredTensor& tensor, uint64_t first,
   GPTOSS_ASSIGN_OR_RETURN(const size_t index, IndexOf(tensor));
   const StoredTensor& own = tensors_[index];
   const uint64_t rows = own.spec.rows(), cols = own.spec.cols();
-  if (first > rows || count > rows - first || data.size() != count * RowBytes(own.dtype, cols) ||
-      scales.size() != count * RowScaleBytes(own.dtype, cols)) {
+  // A block format may be read in parts; a plain one has only its data.
+  const auto fits = [&](size_t size, uint64_t row_bytes) {
+    return size == count * row_bytes || (size == 0 && HasScales(own.dtype));
+  };
+  if (first > rows || count > rows - first || !fits(data.size(), RowBytes(own.dtype, cols)) ||
+      !fits(scales.size(), RowScaleBytes(own.dtype, cols))) {
     return InvalidArgument(Describe() + ": tensor \"" + own.spec.name + "\": rows " + std::to_string(first) + " + " +
                            std::to_string(count) + " of " + std::to_string(rows) +
                            " were asked for with buffers of another size");

@@ -41,6 +41,7 @@ class Checkpoint {
 
   /// Reads rows [first, first + count) (all axes but the last flattened) in canonical encoding: `data` receives
   /// count * RowBytes(dtype, cols) bytes, `scales` count * RowScaleBytes(dtype, cols) (empty for plain types).
+  /// For a block format either may be empty to skip that part.
   /// Uses pread, so that weights do not stay mapped. On failure: kIo or kCorruptData naming file and tensor.
   virtual Status ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<std::byte> data,
                           std::span<std::byte> scales) const = 0;
