@@ -48,6 +48,7 @@ class Tokenizer {
   TokenId SpecialId(std::string_view text) const;
   /// One more than the highest id.
   TokenId size() const;
+  const Vocabulary& vocabulary() const;
 
  private:
   struct Impl;
