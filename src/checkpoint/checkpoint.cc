@@ -4,6 +4,7 @@
 #include <functional>
 #include <system_error>
 
+#include "checkpoint/gguf_checkpoint.h"
 #include "checkpoint/safetensors_checkpoint.h"
 
 namespace gptoss {
@@ -73,7 +74,8 @@ Result<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path) {
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) return NotFound(path + ": no such file or directory");
   if (std::filesystem::is_directory(status)) return OpenSafetensorsDirectory(path);
-  return InvalidArgument(path + ": not a model: give a directory with config.json and .safetensors files");
+  if (std::filesystem::is_regular_file(status) && !path.ends_with(".safetensors")) return OpenGguf(path);
+  return InvalidArgument(path + ": not a model: give a directory with config.json, or a .gguf file");
 }
 
 }  // namespace gptoss
