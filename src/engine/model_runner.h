@@ -1,0 +1,97 @@
+// Runs sequences through the model: keeps their block tables, builds forward batches, cuts prompts into chunks.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kv_cache/block_pool.h"
+#include "model/gpt_oss.h"
+#include "parallel/exec_context.h"
+
+namespace gptoss {
+
+struct RunnerOptions {
+  int max_context = 131072;  // positions of one sequence
+  int max_sequences = 1;     // that may be at full length together
+  int chunk_tokens = 512;    // most tokens of one forward pass
+  DType kv_dtype = DType::kBF16;
+};
+
+/// What a runner will take, besides the weights, when all sequences are full.
+struct RunnerPlan {
+  KvCapacity capacity;
+  uint64_t kv_bytes = 0;
+  uint64_t activation_bytes = 0;
+};
+RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options);
+
+/// Tokens and where their keys and values are. Made by ModelRunner::NewSequence.
+class Sequence {
+ public:
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+  /// Leading tokens whose keys and values are in the cache.
+  int computed() const { return computed_; }
+  void Append(int32_t token) { tokens_.push_back(token); }
+  void Append(std::span<const int32_t> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
+
+ private:
+  friend class ModelRunner;
+  Sequence(BlockPool* sliding, BlockPool* full)
+      : tables_{BlockTable(sliding, kKvBlockSize), BlockTable(full, kKvBlockSize)} {}
+  std::vector<int32_t> tokens_;
+  int computed_ = 0;
+  std::array<BlockTable, kNumKvGroups> tables_;
+};
+
+/// Receives logits [V] of one position, in ascending order of position. The span is the receiver's to change, and is
+/// valid during the call.
+using LogitSink = std::function<Status(int position, std::span<float> logits)>;
+
+/// Not thread-safe: one caller at a time, which is also the one that uses the pool.
+class ModelRunner {
+ public:
+  /// `model` and `pool` must outlive the runner. On failure: kResourceExhausted.
+  static Result<std::unique_ptr<ModelRunner>> Create(const GptOss& model, ThreadPool& pool,
+                                                     const RunnerOptions& options);
+
+  std::unique_ptr<Sequence> NewSequence();
+
+  /// Computes all tokens of `sequence` that are not computed yet, in chunks, and gives the logits of the positions from
+  /// `first_logits` on (those not computed before) to `sink`. On failure: kInvalidArgument for a token outside the
+  /// vocabulary or a sequence longer than the context, kResourceExhausted when no cache blocks are left, or what the
+  /// sink returned; chunks done before stay computed.
+  /// `go_on`, when given, is asked before every chunk; false ends with kCancelled.
+  Status Compute(Sequence& sequence, int first_logits, const LogitSink& sink, ActivationHook* hook = nullptr,
+                 const std::function<bool()>& go_on = nullptr);
+
+  /// One step for several sequences together, each of which has exactly one token that is not computed. logits
+  /// [sequences, V]. Fails like Compute.
+  Status Step(std::span<Sequence* const> sequences, std::span<float> logits);
+
+  /// Forgets the tokens from `length` on. Positions whose window has been released are recomputed by the next Compute.
+  void Truncate(Sequence& sequence, int length);
+
+  const GptOss& model() const { return model_; }
+  const RunnerOptions& options() const { return options_; }
+  void set_profiler(Profiler* profiler) { context_.profiler = profiler; }
+  ThreadPool& pool() { return context_.pool; }
+
+ private:
+  ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOptions& options, const RunnerPlan& plan, KvMemory kv);
+  /// Adds the next `count` tokens of `sequence` to `batch`. On failure: as Compute.
+  Status AddToBatch(Sequence& sequence, int count, ForwardBatch* batch);
+  void FinishChunk(Sequence& sequence, int count);
+  Status CheckTokens(const Sequence& sequence, int end) const;
+
+  const GptOss& model_;
+  RunnerOptions options_;
+  BlockPool sliding_pool_, full_pool_;
+  KvMemory kv_;
+  ScratchArena scratch_;
+  ExecContext context_;
+};
+
+}  // namespace gptoss

@@ -1,0 +1,184 @@
+#include "engine/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/rng.h"
+#include "tensor/float_convert.h"
+
+namespace gptoss {
+namespace {
+
+constexpr double kMaxKl = 1e-3;     // DESIGN's gate for a trained model; kernels alone stay far below it
+constexpr double kMaxRelL2 = 1e-2;  // of a residual stream
+constexpr float kNearTie = 1e-3f;   // gap between the k-th and the next router logit
+
+/// Keeps, per layer, the residual stream after the layer, the router's logits and its choice.
+class Recorder : public ActivationHook {
+ public:
+  void OnActivation(int layer, Stage stage, std::span<const float> values) override {
+    if (stage == Stage::kAfterMlp) residual[layer].assign(values.begin(), values.end());
+    if (stage == Stage::kRouterLogits) logits[layer].assign(values.begin(), values.end());
+  }
+  void OnRouting(int layer, const Routing& routing) override {
+    experts[layer].assign(routing.expert.begin(), routing.expert.end());
+  }
+  std::map<int, std::vector<float>> residual, logits;
+  std::map<int, std::vector<int32_t>> experts;
+};
+
+struct ProbeRun {
+  Recorder recorder;
+  std::vector<float> logits;  // [tokens, V]
+};
+
+/// One sequence whose tokens stand at `position` …; every block of the table is its own.
+ForwardBatch MakeBatch(const ModelConfig& config, int position, const VerifyOptions& options) {
+  const RandomStream random(options.seed, "verify tokens");
+  ForwardBatch batch;
+  batch.sequences = {{0, options.tokens, position}};
+  for (int i = 0; i < options.tokens; ++i) {
+    batch.tokens.push_back(static_cast<int32_t>(random.Word(position + i) % static_cast<uint64_t>(config.vocab_size)));
+    batch.positions.push_back(position + i);
+    batch.logit_rows.push_back(i);
+  }
+  const int blocks = (position + options.tokens + kKvBlockSize - 1) / kKvBlockSize;
+  for (KvGroupBatch& group : batch.kv) {
+    group.blocks_per_sequence = blocks;
+    for (int b = 0; b < blocks; ++b) group.block_tables.push_back(blocks - 1 - b);  // not in order, as in real use
+    for (int p = position; p < position + options.tokens; ++p) {
+      group.slots.push_back(group.block_tables[p / kKvBlockSize] * kKvBlockSize + p % kKvBlockSize);
+    }
+  }
+  return batch;
+}
+
+/// Random keys and values with about the spread of real ones.
+void FillCache(const KvMemory& kv, const ModelConfig& config, int blocks, const VerifyOptions& options,
+               ThreadPool& pool) {
+  const int64_t count = static_cast<int64_t>(blocks) * kKvBlockSize * config.kv_size();
+  pool.Run(2ll * config.num_layers, [&](int64_t task, int) {
+    const KvLayer& layer = kv.layer(static_cast<int>(task / 2));
+    std::byte* out = task % 2 == 0 ? layer.k : layer.v;
+    const RandomStream random(options.seed ^ 0xCAFE, static_cast<uint64_t>(task));
+    for (int64_t i = 0; i < count; ++i) {
+      const auto value = static_cast<float>(random.Uniform(static_cast<uint64_t>(i)) * 2 - 1);
+      if (options.kv_dtype == DType::kF32) {
+        reinterpret_cast<float*>(out)[i] = value;
+      } else {
+        reinterpret_cast<uint16_t*>(out)[i] = F32ToBf16(value);
+      }
+    }
+  });
+}
+
+ProbeRun RunProbe(const ModelWeights& weights, const Ops& ops, const ForwardBatch& batch, const KvMemory& kv,
+                  ThreadPool& pool) {
+  ProbeRun run;
+  const GptOss model(weights, ops);
+  ScratchArena scratch;
+  ExecContext context{pool, scratch};
+  std::vector<float> hidden(batch.logit_rows.size() * weights.config.hidden_size);
+  model.Forward(context, batch, kv, hidden.data(), &run.recorder);
+  run.logits.resize(batch.logit_rows.size() * weights.config.vocab_size);
+  model.Unembed(context, hidden.data(), static_cast<int64_t>(batch.logit_rows.size()), run.logits.data());
+  return run;
+}
+
+std::vector<int32_t> SortedChoice(const std::vector<int32_t>& experts, size_t row, size_t k) {
+  std::vector<int32_t> set(experts.begin() + static_cast<int64_t>(row * k),
+                           experts.begin() + static_cast<int64_t>((row + 1) * k));
+  std::sort(set.begin(), set.end());
+  return set;
+}
+
+/// True when the reference's choice of experts for this row hung on less than kNearTie.
+bool IsNearTie(const std::vector<float>& logits, size_t row, size_t num_experts, size_t k) {
+  if (k >= num_experts) return false;
+  std::vector<float> sorted(logits.begin() + static_cast<int64_t>(row * num_experts),
+                            logits.begin() + static_cast<int64_t>((row + 1) * num_experts));
+  std::sort(sorted.rbegin(), sorted.rend());
+  return sorted[k - 1] - sorted[k] < kNearTie;
+}
+
+double RowRelL2(const std::vector<float>& want, const std::vector<float>& got, size_t row, size_t width) {
+  double difference = 0, norm = 0;
+  for (size_t i = row * width; i < (row + 1) * width; ++i) {
+    const double d = double{want[i]} - got[i];
+    difference += d * d;
+    norm += double{want[i]} * want[i];
+  }
+  return norm == 0 ? (difference == 0 ? 0 : 1) : std::sqrt(difference / norm);
+}
+
+/// A row is compared up to the layer where a near tie sent the two runs to different experts.
+VerifyProbe CompareRuns(const ModelConfig& c, int position, int tokens, ProbeRun& want, ProbeRun& got) {
+  VerifyProbe probe;
+  probe.position = position;
+  const auto k = static_cast<size_t>(c.experts_per_token), experts = static_cast<size_t>(c.num_experts);
+  const auto hidden = static_cast<size_t>(c.hidden_size), vocab = static_cast<size_t>(c.vocab_size);
+  bool parted = false;  // later rows see the parted row's keys, so comparing stops for all of them
+  for (size_t row = 0; row < static_cast<size_t>(tokens) && !parted; ++row) {
+    for (int n = 0; n < c.num_layers && !parted; ++n) {
+      if (SortedChoice(want.recorder.experts[n], row, k) != SortedChoice(got.recorder.experts[n], row, k)) {
+        ++probe.router_flips;
+        if (IsNearTie(want.recorder.logits[n], row, experts, k)) {
+          ++probe.near_ties;
+          parted = true;
+          break;
+        }
+      }
+      const double error = RowRelL2(want.recorder.residual[n], got.recorder.residual[n], row, hidden);
+      if (!(error <= probe.worst_rel_l2)) {  // also true for NaN
+        probe.worst_rel_l2 = error;
+        probe.worst_layer = n;
+      }
+    }
+    if (parted) break;
+    probe.logits.Add(std::span(want.logits).subspan(row * vocab, vocab),
+                     std::span(got.logits).subspan(row * vocab, vocab));
+  }
+  return probe;
+}
+
+std::string Judge(const VerifyProbe& probe) {
+  const std::string at = "at position " + std::to_string(probe.position) + ": ";
+  if (probe.logits.nonfinite() > 0) return at + "logits that are not finite";
+  if (probe.router_flips > probe.near_ties) return at + "other experts were chosen than by the reference";
+  if (!(probe.worst_rel_l2 <= kMaxRelL2)) {
+    return at + "layer " + std::to_string(probe.worst_layer) + " differs by " + std::to_string(probe.worst_rel_l2);
+  }
+  if (!(probe.logits.kl_mean() <= kMaxKl)) return at + "mean KL " + std::to_string(probe.logits.kl_mean());
+  return "";
+}
+
+}  // namespace
+
+Result<VerifyReport> VerifyOps(const ModelWeights& weights, const Ops& ops, const Ops& reference, ThreadPool& pool,
+                               const VerifyOptions& options, const std::function<bool(int, int)>& progress) {
+  const ModelConfig& config = weights.config;
+  VerifyReport report;
+  std::vector<int> positions;
+  for (int p : options.positions) {
+    if (p + options.tokens <= config.max_context) positions.push_back(p);
+  }
+  const auto total = static_cast<int>(positions.size());
+  for (int i = 0; i < total; ++i) {
+    if (progress != nullptr && !progress(i, total)) return Cancelled("verification cancelled");
+    const ForwardBatch batch = MakeBatch(config, positions[i], options);
+    const int blocks = batch.kv[0].blocks_per_sequence;
+    GPTOSS_ASSIGN_OR_RETURN(const KvMemory kv, KvMemory::Allocate(config, options.kv_dtype, {blocks, blocks}));
+    FillCache(kv, config, blocks, options, pool);
+    // Both runs write the same slots, and before reading them; nothing else in the cache changes.
+    ProbeRun want = RunProbe(weights, reference, batch, kv, pool);
+    ProbeRun got = RunProbe(weights, ops, batch, kv, pool);
+    report.probes.push_back(CompareRuns(config, positions[i], options.tokens, want, got));
+    if (report.failure.empty()) report.failure = Judge(report.probes.back());
+  }
+  if (progress != nullptr) progress(total, total);
+  report.passed = report.failure.empty();
+  return report;
+}
+
+}  // namespace gptoss

@@ -1,0 +1,151 @@
+// The paged cache must not change results: greedy decoding with the cache equals prefilling everything at once, at
+// every chunk size, across the window border at 128 and past 4096 positions, alone and together with other sequences.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "engine/generator.h"
+#include "engine/logit_metrics.h"
+#include "golden_model.h"
+
+namespace gptoss {
+namespace {
+
+/// Fresh prefill of `tokens` in one piece; logits of the last position.
+std::vector<float> WholePrefill(LoadedGolden& loaded, const std::vector<int32_t>& tokens) {
+  return LastLogits(*loaded.runner, tokens, 1);
+}
+
+int32_t ArgMax(const std::vector<float>& x) {
+  return static_cast<int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
+}
+
+class CacheTest : public testing::Test {
+ protected:
+  std::unique_ptr<LoadedGolden> Load(const Ops& ops, int chunk, int sequences = 1) {
+    return LoadGolden(
+        GoldenCheckpoint("micro", "hf"), ops, DensePrecision::kAsStored,
+        {.max_context = 6000, .max_sequences = sequences, .chunk_tokens = chunk, .kv_dtype = DType::kF32});
+  }
+};
+
+TEST_F(CacheTest, ChunkSizesGiveTheSameLogits) {
+  const auto tokens = GoldenTokens("micro", "s300");
+  for (const NamedOps& ops : AllOps(Precision::kExact)) {
+    auto whole = Load(*ops.ops, 512);
+    ASSERT_NE(whole, nullptr);
+    const std::vector<float> want = LastLogits(*whole->runner, tokens, 300);
+    for (int chunk : {1, 7, 128}) {
+      auto chunked = Load(*ops.ops, chunk);
+      ASSERT_NE(chunked, nullptr);
+      const std::vector<float> got = LastLogits(*chunked->runner, tokens, 300);
+      LogitMetrics m;
+      for (size_t i = 0; i < 300; ++i)
+        m.Add(std::span(want).subspan(i * 640, 640), std::span(got).subspan(i * 640, 640));
+      EXPECT_LE(m.rel_l2(), 2e-5) << ops.name << " chunk " << chunk;  // the bound between two float runs
+      EXPECT_EQ(m.rows(), 300);
+    }
+  }
+}
+
+TEST_F(CacheTest, GreedyDecodingEqualsTheGreedyPathOfAFullPrefill) {
+  const struct {
+    const char* sequence;
+    int length;  // of the prompt: decoding crosses the window border, and the initial context of 4096
+    int steps;
+  } kCases[] = {{"s300", 120, 24}, {"s5000", 4090, 12}};
+  for (const NamedOps& ops : AllOps(Precision::kExact)) {
+    if (ops.name == "reference") continue;  // slow past 4096; the chunk test covers it
+    auto loaded = Load(*ops.ops, 512, 2);
+    ASSERT_NE(loaded, nullptr);
+    for (const auto& c : kCases) {
+      auto prompt = GoldenTokens("micro", c.sequence);
+      prompt.resize(c.length);
+      auto sequence = loaded->runner->NewSequence();
+      sequence->Append(prompt);
+      const auto result =
+          Generate(*loaded->runner, *sequence, {.sampling = {.temperature = 0}, .max_tokens = c.steps}, nullptr);
+      ASSERT_TRUE(result.ok()) << result.status().message();
+      std::vector<int32_t> tokens = prompt;
+      for (int32_t generated : result->tokens) {
+        const std::vector<float> logits = WholePrefill(*loaded, tokens);
+        const int32_t best = ArgMax(logits);
+        // Only a margin below the noise of float runs may decide otherwise.
+        EXPECT_TRUE(best == generated || logits[best] - logits[generated] < 1e-3f)
+            << ops.name << " after " << tokens.size() << " tokens";
+        tokens.push_back(generated);
+      }
+      EXPECT_EQ(static_cast<int>(result->tokens.size()), c.steps);
+    }
+  }
+}
+
+TEST_F(CacheTest, SequencesDoNotDisturbEachOther) {
+  for (const NamedOps& ops : AllOps(Precision::kExact)) {
+    auto loaded = Load(*ops.ops, 64, 3);
+    ASSERT_NE(loaded, nullptr);
+    const auto all = GoldenTokens("micro", "s300");
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    std::vector<Sequence*> pointers;
+    const std::vector<int> lengths = {5, 130, 200};
+    for (int length : lengths) {
+      sequences.push_back(loaded->runner->NewSequence());
+      sequences.back()->Append(std::span(all).first(length));
+      ASSERT_TRUE(loaded->runner->Compute(*sequences.back(), length, nullptr).ok());
+      pointers.push_back(sequences.back().get());
+    }
+    std::vector<float> logits(3 * 640);
+    for (int step = 0; step < 40; ++step) {
+      for (size_t s = 0; s < 3; ++s) sequences[s]->Append(all[lengths[s] + step]);
+      ASSERT_TRUE(loaded->runner->Step(pointers, logits).ok());
+    }
+    for (size_t s = 0; s < 3; ++s) {
+      auto alone = Load(*ops.ops, 512);
+      const auto want = WholePrefill(*alone, {all.begin(), all.begin() + lengths[s] + 40});
+      LogitMetrics m;
+      m.Add(want, std::span(logits).subspan(s * 640, 640));
+      EXPECT_LE(m.rel_l2(), 2e-5) << ops.name << " sequence " << s;
+    }
+  }
+}
+
+TEST_F(CacheTest, TruncatedSequencesGoOnAsIfNewlyMade) {
+  auto loaded = Load(ReferenceOps(), 64, 2);
+  ASSERT_NE(loaded, nullptr);
+  const auto all = GoldenTokens("micro", "s300");
+  auto sequence = loaded->runner->NewSequence();
+  sequence->Append(all);
+  ASSERT_TRUE(loaded->runner->Compute(*sequence, 300, nullptr).ok());
+  for (int keep : {290, 40, 0}) {  // within the window kept; far behind it; everything
+    loaded->runner->Truncate(*sequence, keep);
+    sequence->Append(std::span(all).subspan(10, 20));
+    std::vector<float> got;
+    ASSERT_TRUE(loaded->runner
+                    ->Compute(*sequence, keep + 19,
+                              [&](int, std::span<float> logits) {
+                                got.assign(logits.begin(), logits.end());
+                                return Status();
+                              })
+                    .ok());
+    LogitMetrics m;
+    m.Add(WholePrefill(*loaded, sequence->tokens()), got);
+    EXPECT_LE(m.rel_l2(), 2e-5) << keep;
+  }
+}
+
+TEST_F(CacheTest, ErrorsNameWhatIsWrong) {
+  auto loaded = Load(ReferenceOps(), 64);
+  ASSERT_NE(loaded, nullptr);
+  auto sequence = loaded->runner->NewSequence();
+  sequence->Append(640);
+  const Status bad_token = loaded->runner->Compute(*sequence, 1, nullptr);
+  EXPECT_EQ(bad_token.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(bad_token.message().find("640"), std::string::npos);
+  auto longer = loaded->runner->NewSequence();
+  longer->Append(std::vector<int32_t>(6001, 1));
+  EXPECT_EQ(loaded->runner->Compute(*longer, 6001, nullptr).code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace gptoss
