@@ -1,5 +1,6 @@
 // One registration function per subcommand; each lives in its own file and holds flags and printing only.
-// Machine output goes to stdout, everything for people to stderr. Exit codes: 0 success, 1 failed operation, 2 wrong usage.
+// Machine output goes to stdout, everything for people to stderr. Exit codes: 0 success, 1 failed operation, 2 wrong
+// usage.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -9,6 +10,7 @@
 namespace gptoss::cli {
 
 /// Registers a subcommand on `app`; when it is chosen and done, `*exit_code` holds what main returns.
+void RegisterPull(CLI::App& app, int* exit_code);
 void RegisterTokenize(CLI::App& app, int* exit_code);
 
 /// Prints "gptoss: MESSAGE" to stderr and returns 1 (2 for kInvalidArgument that concerns a flag: use UsageError).

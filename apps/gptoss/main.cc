@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "gptoss " GPTOSS_VERSION);
   int exit_code = 0;
+  gptoss::cli::RegisterPull(app, &exit_code);
   gptoss::cli::RegisterTokenize(app, &exit_code);
   try {
     app.parse(argc, argv);
