@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -12,11 +13,13 @@
 
 namespace gptoss {
 
+/// The controls act in this order: repetition penalty, frequency and presence penalty, logit bias, mask, temperature,
+/// top_k, top_p (of what top_k left), min_p. A tie at an edge is won by the lowest id.
 struct SamplingParams {
-  double temperature = 1.0;  // 0: greedy (lowest id wins a tie)
-  double top_p = 1.0;        // (0, 1]
-  int top_k = 0;             // 0: off
-  double min_p = 0.0;        // [0, 1]; 0: off
+  double temperature = 1.0;         // >= 0; 0: greedy (lowest id wins a tie)
+  double top_p = 1.0;               // (0, 1]
+  int top_k = 0;                    // 0: off
+  double min_p = 0.0;               // [0, 1]: keeps what is at least min_p times as likely as the likeliest; 0: off
   double repetition_penalty = 1.0;  // > 0, over prompt and output; 1: off
   double frequency_penalty = 0.0;   // [-2, 2], over the output
   double presence_penalty = 0.0;    // [-2, 2], over the output
@@ -35,8 +38,12 @@ struct TokenLogprob {
 
 struct SampledToken {
   int32_t id = 0;
-  float logprob = 0.0f;                // under the model's own distribution: before penalties, bias, mask, temperature
-  std::vector<TokenLogprob> top;       // likeliest first; filled when top_logprobs > 0
+  /// Under the model's own distribution: before penalties, bias, mask and temperature. 0 unless top_logprobs >= 0.
+  float logprob = 0.0f;
+  std::vector<TokenLogprob> top;  // likeliest first; filled when top_logprobs > 0
+  /// False when no allowed logit was finite, which only broken weights or arithmetic cause; `id` is then the lowest
+  /// allowed one.
+  bool finite = true;
 };
 
 /// One per sequence: knows what the sequence holds so far. The same seed and position give the same random number, so
@@ -50,16 +57,23 @@ class Sampler {
   void SetPrompt(std::span<const int32_t> tokens);
 
   /// Samples the token for output position `position` (0 for the first). `logits` [V] is changed in place. `mask`, when
-  /// not empty, has one bit a token (bit id % 32 of word id / 32): 0 forbids; at least one bit must be set.
+  /// not empty, has one bit a token (bit id % 32 of word id / 32): 0 forbids; at least one bit must be set. Logits that
+  /// are NaN or infinite are never picked.
   SampledToken Sample(std::span<float> logits, uint64_t position, std::span<const uint32_t> mask = {});
 
   /// Counts `token` as part of the output; call it for every token that is kept.
   void Accept(int32_t token);
 
  private:
+  void ApplyPenaltiesAndBias(std::span<float> logits) const;
+  int32_t Draw(std::span<float> logits, float max, uint64_t position);
+
   SamplingParams params_;
   std::unordered_map<int32_t, int> output_counts_;
-  std::unordered_map<int32_t, int> prompt_counts_;
+  std::unordered_set<int32_t> prompt_tokens_;
+  // Scratch, kept between calls.
+  std::vector<float> raw_;  // the logits as the model gave them; filled when log-probabilities are wanted
+  std::vector<double> block_sums_;
 };
 
 }  // namespace gptoss
