@@ -1,0 +1,357 @@
+// Softmax attention over the paged cache. One item of work is (sequence, kv head, tile of query rows): all query heads
+// of the kv head and a few rows share one pass over K and V.
+//
+// Queries are the lanes of the vectors: scores of one key for all queries of the tile are a vector, so the softmax
+// needs no operation across lanes and K needs no transposing. Keys come in blocks of 32 with a running maximum (online
+// softmax; Milakov, Gimelshein 2018). The context is cut at multiples of kSplitKeys; each part starts afresh and parts
+// are merged in order, so a long context can be spread over threads and yet gives the same bits as one thread, as a
+// prefill, and in any batch.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/attention.cc"
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+#include "hwy/foreach_target.h"
+// After foreach_target: included once per target.
+#include "backends/cpu/unpack-inl.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gptoss::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+constexpr int kSplitKeys = 1024;
+constexpr int kMaxQueries = 32;  // query vectors per tile; more heads per kv head than that take several tiles
+/// Below every score that occurs, and finite, so that differences of two of them are 0 and not NaN.
+constexpr float kLowest = -1e30f;
+
+int PadToLanes(int count) {
+  const int lanes = static_cast<int>(hn::Lanes(D()));
+  return (count + lanes - 1) / lanes * lanes;
+}
+
+/// Query rows [row_begin, row_end) of sequence `sequence` and heads [head_begin, head_end) of one kv head, keys of part
+/// `part`.
+struct Item {
+  int sequence, kv_head;
+  int head_begin, head_end;
+  int row_begin, row_end;
+  int part_begin, part_end;  // parts of kSplitKeys keys
+};
+
+/// What softmax has seen so far, per query: maximum, sum of exp(score - maximum), and the same sum weighted by V.
+struct State {
+  float* max;     // [queries]
+  float* sum;     // [queries]
+  float* values;  // [head_dim, queries]
+};
+
+/// A worker's memory.
+struct Scratch {
+  float* q;               // [head_dim, queries], scaled
+  float* scores;          // [kKvBlockSize, queries]
+  float *k, *v;           // [kKvBlockSize, head_dim] widened
+  int32_t *first, *last;  // [queries] first and last key that each query sees
+  State part, total;
+};
+
+int64_t StateFloats(int head_dim) { return static_cast<int64_t>(head_dim + 2) * kMaxQueries; }
+
+State MakeState(float* memory, int head_dim) {
+  return {memory, memory + kMaxQueries, memory + 2 * kMaxQueries + 0 * head_dim};
+}
+
+void Clear(const State& state, int queries, int head_dim) {
+  std::fill_n(state.max, queries, kLowest);
+  std::fill_n(state.sum, queries, 0.0f);
+  std::fill_n(state.values, static_cast<int64_t>(queries) * head_dim, 0.0f);
+}
+
+/// total = total and part together.
+void Merge(const State& part, int queries, int head_dim, const State& total) {
+  const D d;
+  for (int i = 0; i < queries; i += static_cast<int>(hn::Lanes(d))) {
+    const V m0 = hn::Load(d, total.max + i), m1 = hn::Load(d, part.max + i), m = hn::Max(m0, m1);
+    const V f0 = hn::Exp(d, hn::Sub(m0, m)), f1 = hn::Exp(d, hn::Sub(m1, m));
+    hn::Store(m, d, total.max + i);
+    const auto merge = [&](float* to, const float* from) HWY_ATTR {
+      hn::Store(hn::MulAdd(hn::Load(d, to + i), f0, hn::Mul(hn::Load(d, from + i), f1)), d, to + i);
+    };
+    merge(total.sum, part.sum);
+    for (int c = 0; c < head_dim; ++c) merge(total.values + c * queries, part.values + c * queries);
+  }
+}
+
+/// out[r][lanes of query vector `vector`] = sum over i of a[r * stride + i * step] * b[i][…]: kRows rows share each b.
+template <int kRows>
+HWY_INLINE void BroadcastDot(const float* HWY_RESTRICT a, int stride, int step, const float* HWY_RESTRICT b,
+                             int queries, int count, V* sums) {
+  const D d;
+  for (int i = 0; i < count; ++i) {
+    const V column = hn::Load(d, b + i * queries);
+    for (int r = 0; r < kRows; ++r) sums[r] = hn::MulAdd(hn::Set(d, a[r * stride + i * step]), column, sums[r]);
+  }
+}
+
+constexpr int kBroadcastRows = 8;
+static_assert(kKvBlockSize % kBroadcastRows == 0);
+
+/// scores[key][query] = k[key] · q[query]
+void Scores(const float* k, const float* q, int queries, int head_dim, float* scores) {
+  const D d;
+  for (int i = 0; i < queries; i += static_cast<int>(hn::Lanes(d))) {
+    for (int key = 0; key < kKvBlockSize; key += kBroadcastRows) {
+      V sums[kBroadcastRows];
+      for (V& s : sums) s = hn::Zero(d);
+      BroadcastDot<kBroadcastRows>(k + key * head_dim, head_dim, 1, q + i, queries, head_dim, sums);
+      for (int r = 0; r < kBroadcastRows; ++r) hn::Store(sums[r], d, scores + (key + r) * queries + i);
+    }
+  }
+}
+
+/// values[c][query] = values * factor + sum over keys of v[key][c] * weight[key][query]
+void AddValues(const float* v, const float* weights, int queries, int head_dim, int i, V factor, float* values) {
+  const D d;
+  const auto run = [&]<int kRows>(int c) HWY_ATTR {
+    V sums[kRows];
+    for (int r = 0; r < kRows; ++r) sums[r] = hn::Mul(hn::Load(d, values + (c + r) * queries + i), factor);
+    BroadcastDot<kRows>(v + c, 1, head_dim, weights + i, queries, kKvBlockSize, sums);
+    for (int r = 0; r < kRows; ++r) hn::Store(sums[r], d, values + (c + r) * queries + i);
+  };
+  int c = 0;
+  for (; c + kBroadcastRows <= head_dim; c += kBroadcastRows) run.template operator()<kBroadcastRows>(c);
+  for (; c < head_dim; ++c) run.template operator()<1>(c);
+}
+
+/// Takes the 32 keys from `position` on into `state`. Keys outside a query's [first, last] have no weight for it;
+/// `masked` says that there are such keys.
+void AddBlock(const Scratch& s, const float* k, const float* v, int queries, int head_dim, int position, bool masked,
+              const State& state) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  Scores(k, s.q, queries, head_dim, s.scores);
+  for (int i = 0; i < queries; i += static_cast<int>(hn::Lanes(d))) {
+    const auto first = hn::Load(di, s.first + i), last = hn::Load(di, s.last + i);
+    const V old_max = hn::Load(d, state.max + i);
+    V max = old_max;
+    for (int key = 0; key < kKvBlockSize; ++key) {
+      V score = hn::Load(d, s.scores + key * queries + i);
+      if (masked) {
+        const auto at = hn::Set(di, position + key);
+        const auto hidden = hn::Or(hn::Lt(at, first), hn::Gt(at, last));
+        score = hn::IfThenElse(hn::RebindMask(d, hidden), hn::Set(d, kLowest), score);
+        hn::Store(score, d, s.scores + key * queries + i);
+      }
+      max = hn::Max(max, score);
+    }
+    V sum = hn::Zero(d);
+    for (int key = 0; key < kKvBlockSize; ++key) {
+      V weight = hn::Exp(d, hn::Sub(hn::Load(d, s.scores + key * queries + i), max));
+      if (masked) {
+        const auto at = hn::Set(di, position + key);
+        const auto hidden = hn::Or(hn::Lt(at, first), hn::Gt(at, last));
+        weight = hn::IfThenElse(hn::RebindMask(d, hidden), hn::Zero(d), weight);
+      }
+      hn::Store(weight, d, s.scores + key * queries + i);
+      sum = hn::Add(sum, weight);
+    }
+    const V factor = hn::Exp(d, hn::Sub(old_max, max));
+    hn::Store(max, d, state.max + i);
+    hn::Store(hn::MulAdd(hn::Load(d, state.sum + i), factor, sum), d, state.sum + i);
+    AddValues(v, s.scores, queries, head_dim, i, factor, state.values);
+  }
+}
+
+/// The work on one item with what it needs of the arguments.
+class TileRunner {
+ public:
+  TileRunner(const AttentionArgs& args, const Item& item, const Scratch& scratch)
+      : args_(args),
+        item_(item),
+        s_(scratch),
+        span_(args.sequences[item.sequence]),
+        heads_(item.head_end - item.head_begin),
+        count_((item.row_end - item.row_begin) * heads_),
+        queries_(PadToLanes(count_)) {
+    LoadQueries();
+  }
+
+  /// Keys of part `part`, from nothing, into `state`.
+  void RunPart(int part, const State& state) const {
+    Clear(state, queries_, args_.head_dim);
+    const int32_t* table = args_.group->block_tables.data() + item_.sequence * args_.group->blocks_per_sequence;
+    const int begin = std::max(part * kSplitKeys, lowest_key_),
+              end = std::min((part + 1) * kSplitKeys, highest_key_ + 1);
+    for (int block = begin / kKvBlockSize; block * kKvBlockSize < end; ++block) {
+      const int position = block * kKvBlockSize;
+      const int64_t index =
+          (static_cast<int64_t>(table[block]) * args_.num_kv_heads + item_.kv_head) * kKvBlockSize * args_.head_dim;
+      const bool masked = position < first_seen_by_all_ || position + kKvBlockSize - 1 > last_seen_by_all_;
+      AddBlock(s_, Widen(args_.kv.k, index, s_.k), Widen(args_.kv.v, index, s_.v), queries_, args_.head_dim, position,
+               masked, state);
+    }
+  }
+
+  void MergeInto(const State& part, const State& total) const { Merge(part, queries_, args_.head_dim, total); }
+  void ClearTotal(const State& total) const { Clear(total, queries_, args_.head_dim); }
+
+  /// Adds the sinks and writes the outputs.
+  void Finish(const State& total) const {
+    for (int i = 0; i < count_; ++i) {
+      const float sink = std::max(args_.sinks[Head(i)], kLowest), max = std::max(total.max[i], sink);
+      const float factor = std::exp(total.max[i] - max);
+      const float scale = factor / (total.sum[i] * factor + std::exp(sink - max));
+      float* out = args_.out + Offset(i);
+      for (int c = 0; c < args_.head_dim; ++c) out[c] = total.values[c * queries_ + i] * scale;
+    }
+  }
+
+ private:
+  int Head(int query) const { return item_.head_begin + query % heads_; }
+  int Row(int query) const { return item_.row_begin + query / heads_; }
+  int64_t Offset(int query) const {
+    return (static_cast<int64_t>(span_.first_row + Row(query)) * args_.num_heads + Head(query)) * args_.head_dim;
+  }
+  int FirstKey(int row) const {
+    return args_.window == 0 ? 0 : std::max(0, span_.first_position + row - args_.window + 1);
+  }
+
+  void LoadQueries() {
+    const float scale = 1.0f / std::sqrt(static_cast<float>(args_.head_dim));
+    for (int i = 0; i < queries_; ++i) {
+      // Lanes past the end repeat the last query; nobody reads them.
+      const int query = std::min(i, count_ - 1);
+      const float* q = args_.q + Offset(query);
+      for (int c = 0; c < args_.head_dim; ++c) s_.q[c * queries_ + i] = q[c] * scale;
+      s_.first[i] = FirstKey(Row(query));
+      s_.last[i] = span_.first_position + Row(query);
+    }
+    lowest_key_ = FirstKey(item_.row_begin);
+    first_seen_by_all_ = FirstKey(item_.row_end - 1);
+    last_seen_by_all_ = span_.first_position + item_.row_begin;
+    highest_key_ = span_.first_position + item_.row_end - 1;
+  }
+
+  /// A block of keys or values as float: in place, or widened to `to`.
+  const float* Widen(const std::byte* cache, int64_t index, float* to) const {
+    if (args_.kv.dtype == DType::kF32) return reinterpret_cast<const float*>(cache) + index;
+    UnpackBf16(reinterpret_cast<const uint16_t*>(cache) + index, int64_t{kKvBlockSize} * args_.head_dim, to);
+    return to;
+  }
+
+  const AttentionArgs& args_;
+  const Item& item_;
+  const Scratch& s_;
+  const SequenceSpan& span_;
+  int heads_, count_, queries_;
+  int lowest_key_ = 0, highest_key_ = 0, first_seen_by_all_ = 0, last_seen_by_all_ = 0;
+};
+
+/// Cuts the batch into tiles, all parts of the context in one item.
+std::vector<Item> MakeTiles(const AttentionArgs& args) {
+  const int group = args.num_heads / args.num_kv_heads;
+  const int heads = std::min(group, kMaxQueries), rows = std::max(1, kMaxQueries / heads);
+  std::vector<Item> items;
+  for (int s = 0; s < static_cast<int>(args.sequences.size()); ++s) {
+    const SequenceSpan& span = args.sequences[s];
+    // The last rows see the most keys: they go first, so that short pieces are left for the end.
+    for (int end = span.num_rows; end > 0; end -= rows) {
+      const int begin = std::max(0, end - rows);
+      const int first_key = args.window == 0 ? 0 : std::max(0, span.first_position + begin - args.window + 1);
+      const int last_key = span.first_position + end - 1;
+      for (int kv_head = 0; kv_head < args.num_kv_heads; ++kv_head) {
+        for (int h = kv_head * group; h < (kv_head + 1) * group; h += heads) {
+          items.push_back({s, kv_head, h, std::min(h + heads, (kv_head + 1) * group), begin, end,
+                           first_key / kSplitKeys, last_key / kSplitKeys + 1});
+        }
+      }
+    }
+  }
+  return items;
+}
+
+std::vector<Scratch> MakeScratch(ExecContext& context, int head_dim) {
+  std::vector<Scratch> scratch(context.pool.num_threads());
+  for (Scratch& s : scratch) {
+    const auto floats = [&](int64_t count) { return context.scratch.Allocate<float>(count); };
+    s.q = floats(kMaxQueries * head_dim);
+    s.scores = floats(kKvBlockSize * kMaxQueries);
+    s.k = floats(kKvBlockSize * head_dim);
+    s.v = floats(kKvBlockSize * head_dim);
+    s.first = context.scratch.Allocate<int32_t>(kMaxQueries);
+    s.last = context.scratch.Allocate<int32_t>(kMaxQueries);
+    s.part = MakeState(floats(StateFloats(head_dim)), head_dim);
+    s.total = MakeState(floats(StateFloats(head_dim)), head_dim);
+  }
+  return scratch;
+}
+
+/// Each tile as a whole on one thread.
+void RunWhole(ExecContext& context, const AttentionArgs& args, const std::vector<Item>& tiles,
+              const std::vector<Scratch>& scratch) {
+  context.pool.Run(static_cast<int64_t>(tiles.size()), [&](int64_t task, int worker) {
+    const Scratch& s = scratch[worker];
+    const TileRunner runner(args, tiles[task], s);
+    runner.ClearTotal(s.total);
+    for (int part = tiles[task].part_begin; part < tiles[task].part_end; ++part) {
+      runner.RunPart(part, s.part);
+      runner.MergeInto(s.part, s.total);
+    }
+    runner.Finish(s.total);
+  });
+}
+
+/// The parts of all tiles spread over the threads, merged in order afterwards.
+void RunSplit(ExecContext& context, const AttentionArgs& args, const std::vector<Item>& tiles,
+              const std::vector<Scratch>& scratch) {
+  std::vector<std::pair<int, int>> work;  // tile, part
+  for (int t = 0; t < static_cast<int>(tiles.size()); ++t) {
+    for (int part = tiles[t].part_begin; part < tiles[t].part_end; ++part) work.emplace_back(t, part);
+  }
+  const int64_t state_floats = StateFloats(args.head_dim);
+  float* states = context.scratch.Allocate<float>(state_floats * static_cast<int64_t>(work.size()));
+  context.pool.Run(static_cast<int64_t>(work.size()), [&](int64_t task, int worker) {
+    const TileRunner runner(args, tiles[work[task].first], scratch[worker]);
+    runner.RunPart(work[task].second, MakeState(states + task * state_floats, args.head_dim));
+  });
+  const Scratch& s = scratch[0];
+  for (size_t w = 0; w < work.size();) {
+    const int tile = work[w].first;
+    const TileRunner runner(args, tiles[tile], s);
+    runner.ClearTotal(s.total);
+    for (; w < work.size() && work[w].first == tile; ++w) {
+      runner.MergeInto(MakeState(states + static_cast<int64_t>(w) * state_floats, args.head_dim), s.total);
+    }
+    runner.Finish(s.total);
+  }
+}
+
+}  // namespace
+
+void Attention(ExecContext& context, const AttentionArgs& args) {
+  GPTOSS_CHECK(args.num_heads % args.num_kv_heads == 0);
+  GPTOSS_CHECK(args.kv.dtype == DType::kF32 || args.kv.dtype == DType::kBF16);
+  const std::vector<Item> tiles = MakeTiles(args);
+  int most_parts = 0;
+  for (const Item& tile : tiles) most_parts = std::max(most_parts, tile.part_end - tile.part_begin);
+  const ScratchFrame frame(context.scratch);
+  const std::vector<Scratch> scratch = MakeScratch(context, args.head_dim);
+  // Splitting pays when tiles alone would leave threads idle at the end; with many tiles its memory would not.
+  const bool split = context.pool.num_threads() > 1 && most_parts > 1 &&
+                     static_cast<int>(tiles.size()) < 16 * context.pool.num_threads();
+  split ? RunSplit(context, args, tiles, scratch) : RunWhole(context, args, tiles, scratch);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gptoss::cpu
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,164 @@
+#include "backends/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "hwy/targets.h"
+
+namespace gptoss::cpu {
+namespace {
+
+using MatmulFunction = void (*)(ExecContext&, const MatmulArgs&);
+
+/// The function of `kKernels` that products of precision `kPrecise` use.
+template <const Kernels& kKernels, bool kExact>
+constexpr MatmulFunction kMatmul = kExact ? kKernels.matmul_exact : kKernels.matmul_fast;
+
+template <MatmulFunction kFunction>
+void Linear(ExecContext& context, const LinearArgs& args) {
+  const std::array<int32_t, 2> offsets = {0, static_cast<int32_t>(args.n)};
+  kFunction(context, {.x = args.x,
+                      .x_rows = args.n,
+                      .offsets = offsets,
+                      .weight = args.weight,
+                      .bias = args.bias,
+                      .epilogue = args.accumulate ? Epilogue::kAdd : Epilogue::kStore,
+                      .y = args.y});
+}
+
+template <const Kernels& kKernels, MatmulFunction kFunction>
+void QkvRope(ExecContext& context, const QkvRopeArgs& args) {
+  const ScratchFrame frame(context.scratch);
+  float* qkv = context.scratch.Allocate<float>(args.n * args.weight.rows);
+  Linear<kFunction>(context, {args.x, args.n, args.weight, args.bias, false, qkv});
+  kKernels.rope_append(context, args, qkv);
+}
+
+/// The k largest of `logits` in descending order, ties by lower index, and their softmax.
+void ChooseExperts(const float* logits, int num_experts, int k, int32_t* expert, float* weight) {
+  for (int j = 0; j < k; ++j) {
+    int best = -1;
+    for (int e = 0; e < num_experts; ++e) {
+      const bool taken = std::find(expert, expert + j, e) != expert + j;
+      if (!taken && (best < 0 || logits[e] > logits[best])) best = e;
+    }
+    expert[j] = best;
+  }
+  float sum = 0.0f;
+  for (int j = 0; j < k; ++j) sum += weight[j] = std::exp(logits[expert[j]] - logits[expert[0]]);
+  for (int j = 0; j < k; ++j) weight[j] /= sum;
+}
+
+/// Always in float: a choice of experts must not hang on the rounding of activations.
+template <const Kernels& kKernels>
+void Router(ExecContext& context, const RouterArgs& args) {
+  Routing& routing = *args.routing;
+  const int64_t k = routing.experts_per_token;
+  Linear<kKernels.matmul_exact>(context, {args.x, routing.n, args.weight, args.bias, false, args.logits});
+  for (int64_t t = 0; t < routing.n; ++t) {
+    ChooseExperts(args.logits + t * routing.num_experts, routing.num_experts, static_cast<int>(k),
+                  routing.expert.data() + t * k, routing.weight.data() + t * k);
+  }
+  GroupByExpert(&routing);
+}
+
+template <MatmulFunction kFunction>
+void MoeGateUp(ExecContext& context, const MoeGateUpArgs& args) {
+  kFunction(context, {.x = args.x,
+                      .x_rows = args.routing->n,
+                      .gather = args.routing->grouped_token.data(),
+                      .offsets = args.routing->expert_offsets,
+                      .weight = args.weight,
+                      .bias = args.bias,
+                      .epilogue = Epilogue::kSwiglu,
+                      .limit = args.limit,
+                      .y = args.h});
+}
+
+template <const Kernels& kKernels, MatmulFunction kFunction>
+void MoeDown(ExecContext& context, const MoeDownArgs& args) {
+  const int64_t rows = args.routing->n * args.routing->experts_per_token;
+  const ScratchFrame frame(context.scratch);
+  float* y = context.scratch.Allocate<float>(rows * args.weight.rows);
+  kFunction(context, {.x = args.h,
+                      .x_rows = rows,
+                      .offsets = args.routing->expert_offsets,
+                      .weight = args.weight,
+                      .bias = args.bias,
+                      .y = y});
+  kKernels.combine_experts(context, args, y);
+}
+
+template <const Kernels& kKernels, bool kExact>
+constexpr Ops MakeOps(std::string_view name) {
+  constexpr MatmulFunction kFunction = kMatmul<kKernels, kExact>;
+  return {.name = name,
+          .embed_lookup = kKernels.embed_lookup,
+          .rms_norm = kKernels.rms_norm,
+          .linear = Linear<kFunction>,
+          .qkv_rope = QkvRope<kKernels, kFunction>,
+          .attention = kKernels.attention,
+          .router = Router<kKernels>,
+          .moe_gate_up = MoeGateUp<kFunction>,
+          .moe_down = MoeDown<kKernels, kFunction>};
+}
+
+#define GPTOSS_CPU_TARGET(target, label)                                                                      \
+  constexpr Kernels kKernels_##target = {target::EmbedLookup,    target::RmsNorm,        target::MatmulExact, \
+                                         target::MatmulFast,     target::RopeAppend,     target::Attention,   \
+                                         target::CombineExperts, target::MultiplyAddLoop};                    \
+  constexpr Ops kFast_##target = MakeOps<kKernels_##target, false>(label);                                    \
+  constexpr Ops kExact_##target = MakeOps<kKernels_##target, true>(label "-exact");
+
+#if HWY_TARGETS & HWY_SCALAR
+GPTOSS_CPU_TARGET(N_SCALAR, "portable")
+#endif
+#if HWY_TARGETS & HWY_EMU128
+GPTOSS_CPU_TARGET(N_EMU128, "portable")
+#endif
+#if HWY_TARGETS & HWY_NEON
+GPTOSS_CPU_TARGET(N_NEON, "neon")
+#endif
+#if HWY_TARGETS & HWY_SSE4
+GPTOSS_CPU_TARGET(N_SSE4, "sse4")
+#endif
+#if HWY_TARGETS & HWY_AVX2
+GPTOSS_CPU_TARGET(N_AVX2, "avx2")
+#endif
+#if HWY_TARGETS & HWY_AVX3
+GPTOSS_CPU_TARGET(N_AVX3, "avx512")
+#endif
+
+#define GPTOSS_CPU_ENTRY(target, bit) {kFast_##target.name, bit, &kKernels_##target, &kFast_##target, &kExact_##target},
+
+constexpr Target kTargets[] = {
+#if HWY_TARGETS & HWY_SCALAR
+    GPTOSS_CPU_ENTRY(N_SCALAR, HWY_SCALAR)
+#endif
+#if HWY_TARGETS & HWY_EMU128
+        GPTOSS_CPU_ENTRY(N_EMU128, HWY_EMU128)
+#endif
+#if HWY_TARGETS & HWY_NEON
+            GPTOSS_CPU_ENTRY(N_NEON, HWY_NEON)
+#endif
+#if HWY_TARGETS & HWY_SSE4
+                GPTOSS_CPU_ENTRY(N_SSE4, HWY_SSE4)
+#endif
+#if HWY_TARGETS & HWY_AVX2
+                    GPTOSS_CPU_ENTRY(N_AVX2, HWY_AVX2)
+#endif
+#if HWY_TARGETS & HWY_AVX3
+                        GPTOSS_CPU_ENTRY(N_AVX3, HWY_AVX3)
+#endif
+};
+
+}  // namespace
+
+std::span<const Target> Targets() { return kTargets; }
+
+bool IsAvailable(const Target& target) {
+  return target.highway_target == HWY_STATIC_TARGET || (hwy::SupportedTargets() & target.highway_target) != 0;
+}
+
+}  // namespace gptoss::cpu

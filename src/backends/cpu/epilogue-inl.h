@@ -1,0 +1,66 @@
+// Bias, swiglu and the store of finished sums. Included once per target.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "backends/cpu/kernels.h"
+
+#if defined(GPTOSS_BACKENDS_CPU_EPILOGUE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GPTOSS_BACKENDS_CPU_EPILOGUE_INL_H_
+#undef GPTOSS_BACKENDS_CPU_EPILOGUE_INL_H_
+#else
+#define GPTOSS_BACKENDS_CPU_EPILOGUE_INL_H_
+#endif
+
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gptoss::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// gate * sigmoid(1.702 gate) * (up + 1) of clamped values; `gate` and `up` are padded to whole vectors.
+inline void SwigluVector(const float* HWY_RESTRICT gate, const float* HWY_RESTRICT up, float limit, int64_t count,
+                         float* HWY_RESTRICT out) {
+  const hn::ScalableTag<float> d;
+  const auto one = hn::Set(d, 1.0f), high = hn::Set(d, limit), low = hn::Set(d, -limit);
+  for (int64_t i = 0; i < count; i += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto g = hn::Min(hn::Load(d, gate + i), high);
+    const auto u = hn::Max(hn::Min(hn::Load(d, up + i), high), low);
+    // Past 104 the exponential is infinite anyway and Highway's Exp is not defined.
+    const auto z = hn::Min(hn::Mul(g, hn::Set(d, -1.702f)), hn::Set(d, 104.0f));
+    const auto sigmoid = hn::Div(one, hn::Add(one, hn::Exp(d, z)));
+    hn::Store(hn::Mul(hn::Mul(g, sigmoid), hn::Add(u, one)), d, out + i);
+  }
+}
+
+/// Finishes `count` sums of output row `row`: weight rows begin … begin + count - 1 of `matrix`. `begin` is even for
+/// kSwiglu. At most kEpilogueRows.
+inline constexpr int64_t kEpilogueRows = 64;
+
+inline void FinishRow(const MatmulArgs& args, int64_t matrix, int64_t row, int64_t begin, int64_t count,
+                      const float* sums) {
+  const float* bias = args.bias == nullptr ? nullptr : args.bias + matrix * args.weight.rows + begin;
+  if (args.epilogue == Epilogue::kSwiglu) {
+    HWY_ALIGN float gate[kEpilogueRows / 2] = {}, up[kEpilogueRows / 2] = {}, out[kEpilogueRows / 2];
+    for (int64_t i = 0; i < count / 2; ++i) {
+      gate[i] = sums[2 * i] + (bias == nullptr ? 0.0f : bias[2 * i]);
+      up[i] = sums[2 * i + 1] + (bias == nullptr ? 0.0f : bias[2 * i + 1]);
+    }
+    SwigluVector(gate, up, args.limit, count / 2, out);
+    std::copy_n(out, count / 2, args.y + row * (args.weight.rows / 2) + begin / 2);
+    return;
+  }
+  float* y = args.y + row * args.weight.rows + begin;
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = sums[i] + (bias == nullptr ? 0.0f : bias[i]);
+    y[i] = args.epilogue == Epilogue::kAdd ? y[i] + value : value;
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gptoss::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,51 @@
+// How a grouped product is cut into pieces for the threads: (matrix, panel of weight rows). Common to all kernels.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+#include "parallel/exec_context.h"
+
+namespace gptoss::cpu {
+
+/// A piece: rows [row_begin, row_end) of the weights of `matrix`, for all output rows [first, end) of its group.
+struct Panel {
+  int64_t matrix;
+  int64_t first, end;
+  int64_t row_begin, row_end;
+};
+
+/// Bytes of weights that a thread claims at once when there are few activations: long enough a stream for the
+/// prefetchers, 10 to 20 µs, so that threads finish together.
+inline constexpr int64_t kStreamBytes = int64_t{1} << 17;
+
+/// Calls run(panel, worker) for panels of at most `panel_rows` rows that cover all groups with at least one row. Panels
+/// of one matrix follow each other, so that its activations stay in the caches.
+template <typename Run>
+void ForEachPanel(ExecContext& context, const MatmulArgs& args, int64_t panel_rows, const Run& run) {
+  std::vector<Panel> groups;
+  int64_t most = 0;
+  for (size_t m = 0; m + 1 < args.offsets.size(); ++m) {
+    const int64_t first = args.offsets[m], end = args.offsets[m + 1];
+    most = std::max(most, end - first);
+    if (first < end) groups.push_back({static_cast<int64_t>(m), first, end, 0, args.weight.rows});
+  }
+  const int64_t panel_bytes =
+      panel_rows * static_cast<int64_t>(RowBytes(args.weight.dtype, static_cast<uint64_t>(args.weight.cols)));
+  const int64_t stream = std::max<int64_t>(1, kStreamBytes / panel_bytes / std::max<int64_t>(1, most / 4));
+  const int64_t task_rows = panel_rows * stream;
+  const int64_t per_group = (args.weight.rows + task_rows - 1) / task_rows;
+  context.pool.Run(static_cast<int64_t>(groups.size()) * per_group, [&](int64_t task, int worker) {
+    Panel panel = groups[task / per_group];
+    const int64_t begin = task % per_group * task_rows;
+    const int64_t end = std::min(begin + task_rows, args.weight.rows);
+    for (panel.row_begin = begin; panel.row_begin < end; panel.row_begin += panel_rows) {
+      panel.row_end = std::min(panel.row_begin + panel_rows, end);
+      run(panel, worker);
+    }
+  });
+}
+
+}  // namespace gptoss::cpu

@@ -1,0 +1,150 @@
+// Matrix products in float for weights of every dtype. Panels of weights are widened to float once and used for all
+// rows of their group.
+//
+// A dot product is always the same chain: one accumulator vector over the columns in order, then a sum of its lanes.
+// Neither the tile that a row falls into nor the cutting of the columns changes a bit of it.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/matmul_exact.cc"
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/matmul_driver.h"
+#include "hwy/foreach_target.h"
+// After foreach_target: these are included once per target.
+#include "backends/cpu/epilogue-inl.h"
+#include "backends/cpu/unpack-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gptoss::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {
+
+using D = hn::ScalableTag<float>;
+
+constexpr int64_t kPanelRows = 16;    // 16 rows of 2880 floats: a third of a 512 KB second-level cache
+constexpr int kTileRows = 2;          // weight rows per tile
+constexpr int kTileTokens = 6;        // 2 x 6 accumulators, 2 weights and 1 activation fit 16 registers
+constexpr int64_t kChunkCols = 1024;  // columns per pass: 6 activation rows and 2 weight rows stay in 32 KB of L1
+constexpr int64_t kMaxLanes = HWY_MAX_BYTES / sizeof(float);
+
+/// A worker's memory.
+struct Scratch {
+  float* panel;  // [kPanelRows, cols] weights
+  float* sums;   // [kPanelRows / kTileRows, kTileTokens, kTileRows, lanes] accumulators
+};
+
+/// acc[t][r] += w[r] · x[t] over `count` columns, lane by lane.
+template <int kTokens>
+HWY_NOINLINE void Tile(const float* HWY_RESTRICT w0, const float* HWY_RESTRICT w1, const float* const* x, int64_t count,
+                       float* HWY_RESTRICT acc) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  hn::Vec<D> a0[kTokens], a1[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    a0[t] = hn::Load(d, acc + (t * kTileRows) * lanes);
+    a1[t] = hn::Load(d, acc + (t * kTileRows + 1) * lanes);
+  }
+  for (int64_t i = 0; i < count; i += static_cast<int64_t>(lanes)) {
+    const auto v0 = hn::LoadU(d, w0 + i), v1 = hn::LoadU(d, w1 + i);
+    for (int t = 0; t < kTokens; ++t) {
+      const auto xt = hn::LoadU(d, x[t] + i);
+      a0[t] = hn::MulAdd(v0, xt, a0[t]);
+      a1[t] = hn::MulAdd(v1, xt, a1[t]);
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    hn::Store(a0[t], d, acc + (t * kTileRows) * lanes);
+    hn::Store(a1[t], d, acc + (t * kTileRows + 1) * lanes);
+  }
+}
+
+using TileFunction = void (*)(const float*, const float*, const float* const*, int64_t, float*);
+constexpr TileFunction kTiles[kTileTokens + 1] = {nullptr, Tile<1>, Tile<2>, Tile<3>, Tile<4>, Tile<5>, Tile<6>};
+
+/// Where the weights of one panel come from: in place (float), widened beforehand, or widened a chunk at a time.
+class PanelReader {
+ public:
+  PanelReader(const MatmulArgs& args, const Panel& panel, bool reuse, float* scratch)
+      : w_(args.weight),
+        first_(panel.matrix * w_.rows + panel.row_begin),
+        rows_(panel.row_end - panel.row_begin),
+        reuse_(reuse && w_.dtype != DType::kF32),
+        scratch_(scratch) {
+    for (int64_t r = 0; reuse_ && r < rows_; ++r) UnpackRow(w_, first_ + r, 0, w_.cols, scratch_ + r * w_.cols);
+  }
+
+  /// Columns from `begin` of row `row` of the panel; `slot` in [0, kTileRows) keeps rows of one tile apart. A row past
+  /// the end (of an odd panel) repeats the last one.
+  const float* Get(int64_t row, int slot, int64_t begin, int64_t count) const {
+    row = std::min(row, rows_ - 1);
+    if (w_.dtype == DType::kF32) return reinterpret_cast<const float*>(w_.Row(first_ + row)) + begin;
+    if (reuse_) return scratch_ + row * w_.cols + begin;
+    float* to = scratch_ + slot * kChunkCols;
+    UnpackRow(w_, first_ + row, begin, count, to);
+    return to;
+  }
+
+ private:
+  const WeightMatrix& w_;
+  int64_t first_, rows_;
+  bool reuse_;
+  float* scratch_;
+};
+
+/// Sums the lanes of the accumulators of `tokens` output rows from `row` on and stores the results.
+void Finish(const MatmulArgs& args, const Panel& panel, int64_t row, int tokens, const float* sums) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), rows = panel.row_end - panel.row_begin;
+  HWY_ALIGN float values[kPanelRows];
+  for (int t = 0; t < tokens; ++t) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t at = ((r / kTileRows * kTileTokens + t) * kTileRows + r % kTileRows) * lanes;
+      values[r] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, sums + at)));
+    }
+    FinishRow(args, panel.matrix, row + t, panel.row_begin, rows, values);
+  }
+}
+
+void RunPanel(const MatmulArgs& args, const Panel& panel, const Scratch& scratch) {
+  const int64_t cols = args.weight.cols, rows = panel.row_end - panel.row_begin;
+  const int64_t pairs = (rows + kTileRows - 1) / kTileRows, chunks = (cols + kChunkCols - 1) / kChunkCols;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  const bool reuse = panel.end - panel.first > kTileTokens;
+  const PanelReader reader(args, panel, reuse, scratch.panel);
+  for (int64_t row = panel.first; row < panel.end; row += kTileTokens) {
+    const int tokens = static_cast<int>(std::min<int64_t>(kTileTokens, panel.end - row));
+    const float* x[kTileTokens];
+    std::fill_n(scratch.sums, pairs * kTileTokens * kTileRows * lanes, 0.0f);
+    // Activations stay in L1 across the panel's rows if chunks are outside; chunks widened on the fly are used once, in
+    // the order in which they lie in memory.
+    for (int64_t step = 0; step < pairs * chunks; ++step) {
+      const int64_t pair = reuse ? step % pairs : step / chunks, chunk = reuse ? step / pairs : step % chunks;
+      const int64_t begin = chunk * kChunkCols, count = std::min(kChunkCols, cols - begin);
+      for (int t = 0; t < tokens; ++t) {
+        x[t] = args.x + (args.gather == nullptr ? row + t : args.gather[row + t]) * cols + begin;
+      }
+      kTiles[tokens](reader.Get(pair * kTileRows, 0, begin, count), reader.Get(pair * kTileRows + 1, 1, begin, count),
+                     x, count, scratch.sums + pair * kTileTokens * kTileRows * lanes);
+    }
+    Finish(args, panel, row, tokens, scratch.sums);
+  }
+}
+
+}  // namespace
+
+void MatmulExact(ExecContext& context, const MatmulArgs& args) {
+  GPTOSS_CHECK(args.weight.cols % kBlockSize == 0);
+  const ScratchFrame frame(context.scratch);
+  std::vector<Scratch> scratch(context.pool.num_threads());
+  for (Scratch& s : scratch) {
+    s.panel = context.scratch.Allocate<float>(std::max(kPanelRows * args.weight.cols, kTileRows * kChunkCols));
+    s.sums = context.scratch.Allocate<float>(kPanelRows * kTileTokens * kMaxLanes);
+  }
+  ForEachPanel(context, args, kPanelRows,
+               [&](const Panel& panel, int worker) { RunPanel(args, panel, scratch[worker]); });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gptoss::cpu
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,12 @@
+// Which Highway targets this build has kernels for. Include before any Highway header.
+//
+// SSSE3 machines without SSE4 take the portable kernels; SVE and RVV need loops without fixed-size arrays of vectors,
+// which the tile kernels use; AArch64 is served by NEON.
+#pragma once
+
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE_256 | HWY_SVE2 | HWY_SVE2_128 | HWY_RVV)
+
+#include "hwy/detect_targets.h"
+
+/// Targets whose vectors are single values or emulated: they have the float kernels only.
+#define GPTOSS_CPU_EMULATED_TARGETS (HWY_SCALAR | HWY_EMU128)
