@@ -103,15 +103,20 @@ std::string RenderProgress(const ProgressState& state, int columns, ProgressStyl
     parts.push_back(Amount(state.per_second, state.unit) + "/s");
     if (state.total > state.done) parts.push_back(FormatDuration((total - done) / state.per_second) + " left");
   }
-  if (!state.detail.empty()) parts.push_back(state.detail);
 
   std::string line = Cut(state.label, columns), tail;
   for (const std::string& part : parts) {
     if (Characters(line) + Characters(tail) + 2 + Characters(part) > columns) break;
     tail += "  " + part;
   }
-  const int room = columns - Characters(line) - Characters(tail) - 4;  // two spaces and two brackets
-  if (style != ProgressStyle::kText && state.total > 0 && room >= kMinBar) {
+  const bool bar = style != ProgressStyle::kText && state.total > 0;
+  int room = columns - Characters(line) - Characters(tail) - 4;  // two spaces and two brackets
+  const int detail = state.detail.empty() ? 0 : Characters(state.detail) + 2;
+  if (detail > 0 && room + 4 - detail >= (bar ? kMinBar + 4 : 0)) {  // the bar says more than the detail
+    tail += "  " + state.detail;
+    room -= detail;
+  }
+  if (bar && room >= kMinBar) {
     const bool colour = style == ProgressStyle::kColourBar;
     const int width = std::min(room, kMaxBar);
     const int filled = static_cast<int>(std::floor(fraction * width));

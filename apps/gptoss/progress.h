@@ -43,7 +43,8 @@ struct ProgressState {
 enum class ProgressStyle : uint8_t { kText, kBar, kColourBar };
 
 /// One line without line end, at most `columns` characters (ANSI colour, if any, not counted): label, bar, percent,
-/// done of total, rate, time left, detail; what does not fit is left out from the right, then the bar.
+/// done of total, rate, time left, detail. What does not fit is left out: the detail, the bar, then the rest from the
+/// right.
 std::string RenderProgress(const ProgressState& state, int columns, ProgressStyle style);
 
 /// Thread-safe. A terminal is one that stderr is connected to and TERM does not call "dumb"; NO_COLOR drops the colour.

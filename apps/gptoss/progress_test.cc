@@ -56,6 +56,14 @@ TEST(ProgressTest, ShowsAmountRateAndTimeLeft) {
   EXPECT_THAT(RenderProgress(state, 120, ProgressStyle::kColourBar), HasSubstr("\x1b[32m##########\x1b[0m-"));
 }
 
+TEST(ProgressTest, TheBarGoesBeforeTheDetail) {
+  const ProgressState state{"gpt-oss-20b", 250'000'000, 1'000'000'000, 50e6, "3/9 files", ProgressUnit::kBytes};
+  EXPECT_EQ(RenderProgress(state, 79, ProgressStyle::kBar),
+            "gpt-oss-20b  [###------------]   25%  250.0 MB of 1.00 GB  50.0 MB/s  0:15 left");
+  EXPECT_EQ(RenderProgress(state, 60, ProgressStyle::kBar),
+            "gpt-oss-20b   25%  250.0 MB of 1.00 GB  50.0 MB/s  0:15 left");
+}
+
 TEST(ProgressTest, NeverWiderThanTheTerminal) {
   const ProgressState state{"a label with \xC3\xA4", 999'999'999,         1'000'000'000, 123456,
                             "1/2 files, verifying",  ProgressUnit::kBytes};

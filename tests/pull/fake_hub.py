@@ -6,6 +6,7 @@ import http.server
 import json
 import random
 import socket
+import ssl
 import threading
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -21,7 +22,7 @@ class Hub:
     fault(request) is called for every file request; returning True means that it has answered (or dropped) it.
     """
 
-    def __init__(self, repo="openai/gpt-oss-20b", files=None, redirect_to=None):
+    def __init__(self, repo="openai/gpt-oss-20b", files=None, redirect_to=None, tls=None):
         self.repo = repo
         self.files = dict(files or {})
         self.lfs = {path for path in self.files if path.endswith(".safetensors")}
@@ -45,12 +46,20 @@ class Hub:
         Handler.hub = hub
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.scheme = "http"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            # The handshake belongs to the connection's own thread, not to the one that accepts.
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
+                                                     do_handshake_on_connect=False)
+            self.scheme = "https"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_address[1]}"
 
     def close(self):
         self.server.shutdown()
@@ -108,7 +117,7 @@ class RequestHandler(http.server.BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def handle(self):
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             super().handle()
 
     def do_GET(self):

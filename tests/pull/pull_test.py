@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,7 +39,8 @@ DEFAULT_BYTES = sum(len(FILES[p]) for p in DEFAULT_FILES)
 
 
 def environment(**extra):
-    env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")}
+    env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")
+           and k not in ("CURL_CA_BUNDLE", "SSL_CERT_FILE", "GPTOSS_HOME")}
     env.update(extra)
     return env
 
@@ -165,6 +167,23 @@ class PullTest(unittest.TestCase):
     def test_without_checksums_sizes_are_checked(self):
         self.hub.give_digests = False
         self.assert_pulled(self.pull())
+
+    def test_without_checksums_two_versions_are_not_mixed(self):
+        self.hub.give_digests = False
+        changed = dict(FILES, **{BIG: fake_hub.random_bytes(55, len(FILES[BIG]))})
+        served = []
+
+        def fault(request):
+            if request.name != BIG:
+                return False
+            served.append(1)
+            new = len(served) > 3
+            data = (changed if new else FILES)[BIG]
+            request.serve(data[request.begin : request.end], etag='"v2"' if new else '"v1"')
+            return True
+
+        self.hub.fault = fault
+        self.assert_pulled(self.pull(), files=changed)
 
     # What servers do.
 
@@ -395,6 +414,32 @@ class PullTest(unittest.TestCase):
         self.assertEqual({authorization for _, _, authorization in cdn.requests}, {None})
         self.assertEqual({authorization for _, _, authorization in self.hub.requests}, {"Bearer hf_secret"})
         self.assertEqual(len(cdn.file_requests(BIG)), -(-len(FILES[BIG]) // CHUNK))
+
+    def start_tls_hub(self):
+        """A hub with a certificate of its own for 127.0.0.1; returns it and the certificate's file."""
+        if shutil.which("openssl") is None:
+            self.skipTest("needs the openssl program to make a certificate")
+        key, certificate = (str(self.cache.parent / name) for name in ("key.pem", "certificate.pem"))
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+                        "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+                       check=True, capture_output=True, timeout=DEADLINE_S)
+        return self.start_hub(tls=(certificate, key)), certificate
+
+    def test_tls(self):
+        self.hub, certificate = self.start_tls_hub()
+        result = self.pull()
+        self.assert_failed(result, "certificate")
+        self.assertNotIn("trying again", result.stderr)
+        self.assertEqual(self.hub.requests, [])
+        self.assert_pulled(self.pull(CURL_CA_BUNDLE=certificate))
+
+    def test_tls_is_not_left_for_plain_http(self):
+        plain = self.hub
+        self.hub, certificate = self.start_tls_hub()
+        self.hub.redirect_to = plain.url
+        self.assert_failed(self.pull(CURL_CA_BUNDLE=certificate), BIG, "plain http", "--insecure")
+        self.assertEqual(plain.requests, [])
+        self.assert_pulled(self.pull("--insecure", CURL_CA_BUNDLE=certificate))
 
     def test_redirect_loop(self):
         self.hub.fault = lambda request: request.answer(302, b"", {"Location": request.path}) or True
