@@ -38,14 +38,12 @@ inline float ExpNegative(float x) {
 /// weights[i] = weight of src[i]. They must not overlap, or the loop would not vectorise.
 void BlockWeights(const float* src, size_t n, float max, float inverse_temperature, float* weights) {
   for (size_t i = 0; i < n; ++i) {
-    const float value = src[i];
-    // Not finite fails one of these; comparisons with NaN are false.
-    const bool finite = (value < kInfinity) & (value > kMinusInfinity);
-    const float below = std::max(value - max, std::numeric_limits<float>::lowest());  // the difference may overflow
-    const float x = below * inverse_temperature;
-    const bool counts = finite & (x >= kLowestExponent);
-    const float weight = ExpNegative(counts ? x : kLowestExponent);
-    weights[i] = counts ? weight : 0.0f;
+    const float x = (src[i] - max) * inverse_temperature;
+    // NaN and -inf fail the first comparison, +inf the second. Integer masks stand in place of conditions, which
+    // g++ 12 would turn into branches.
+    const uint32_t keep = (0u - static_cast<uint32_t>(x >= kLowestExponent)) & (0u - static_cast<uint32_t>(x <= 0.0f));
+    const float bounded = std::bit_cast<float>(std::bit_cast<uint32_t>(x) & keep);
+    weights[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(ExpNegative(bounded)) & keep);
   }
 }
 
