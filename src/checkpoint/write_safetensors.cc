@@ -46,19 +46,34 @@ std::vector<OutTensor> OutTensors(const Checkpoint& source, const std::vector<La
   return out;
 }
 
-/// Fills each shard as far as `max_bytes` allows; a tensor that alone is larger gets a shard of its own.
-std::vector<std::vector<OutTensor>> Split(const std::vector<OutTensor>& tensors, uint64_t max_bytes) {
-  std::vector<std::vector<OutTensor>> shards(1);
-  uint64_t filled = 0;
+/// `count` shards of about equal size: a tensor goes where its first byte falls.
+std::vector<std::vector<OutTensor>> SplitInto(const std::vector<OutTensor>& tensors, uint64_t count, uint64_t total) {
+  std::vector<std::vector<OutTensor>> shards;
+  uint64_t before = 0, current = UINT64_MAX;
   for (const OutTensor& tensor : tensors) {
-    if (!shards.back().empty() && filled + tensor.bytes > max_bytes) {
-      shards.emplace_back();
-      filled = 0;
-    }
-    filled += tensor.bytes;
+    const uint64_t shard = before * count / total;
+    if (shard != current) shards.emplace_back();
+    current = shard;
     shards.back().push_back(tensor);
+    before += tensor.bytes;
   }
   return shards;
+}
+
+/// As few balanced shards as keep to `max_bytes`; only a tensor that is larger by itself exceeds it.
+std::vector<std::vector<OutTensor>> Split(const std::vector<OutTensor>& tensors, uint64_t total, uint64_t max_bytes) {
+  const auto too_large = [&](const std::vector<OutTensor>& shard) {
+    uint64_t bytes = 0;
+    for (const OutTensor& tensor : shard) bytes += tensor.bytes;
+    return shard.size() > 1 && bytes > max_bytes;
+  };
+  // More shards than this help nobody, and keep before * count within 64 bits for any size of model.
+  constexpr uint64_t kMaxShards = 99'999;
+  const uint64_t limit = std::max<uint64_t>(1, max_bytes);
+  for (uint64_t count = std::min((total - 1) / limit + 1, kMaxShards);; ++count) {
+    std::vector<std::vector<OutTensor>> shards = SplitInto(tensors, count, total);
+    if (count >= kMaxShards || std::none_of(shards.begin(), shards.end(), too_large)) return shards;
+  }
 }
 
 /// The order of the safetensors library: widest element first, then by name.
@@ -171,7 +186,7 @@ Status WriteDirectory(const Checkpoint& source, const std::string& directory, co
       OutTensors(source, is_hf ? HfLayout(source.config()) : OriginalLayout(source.config()));
   uint64_t total = 0;
   for (const OutTensor& tensor : tensors) total += tensor.bytes;
-  std::vector<std::vector<OutTensor>> shards = Split(tensors, options.max_shard_bytes);
+  std::vector<std::vector<OutTensor>> shards = Split(tensors, total, options.max_shard_bytes);
   GPTOSS_ASSIGN_OR_RETURN(StagedPath staged, StagedPath::Create(directory, true, total + (1 << 20)));
   GPTOSS_RETURN_IF_ERROR(WriteSmallFiles(source, staged.staged(), is_hf, tensors));
 
