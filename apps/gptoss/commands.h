@@ -10,7 +10,10 @@
 namespace gptoss::cli {
 
 /// Registers a subcommand on `app`; when it is chosen and done, `*exit_code` holds what main returns.
+void RegisterConvert(CLI::App& app, int* exit_code);
+void RegisterInspect(CLI::App& app, int* exit_code);
 void RegisterPull(CLI::App& app, int* exit_code);
+void RegisterSynth(CLI::App& app, int* exit_code);
 void RegisterTokenize(CLI::App& app, int* exit_code);
 
 /// Prints "gptoss: MESSAGE" to stderr and returns 1 (2 for kInvalidArgument that concerns a flag: use UsageError).

@@ -22,7 +22,10 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "gptoss " GPTOSS_VERSION);
   int exit_code = 0;
+  gptoss::cli::RegisterConvert(app, &exit_code);
+  gptoss::cli::RegisterInspect(app, &exit_code);
   gptoss::cli::RegisterPull(app, &exit_code);
+  gptoss::cli::RegisterSynth(app, &exit_code);
   gptoss::cli::RegisterTokenize(app, &exit_code);
   try {
     app.parse(argc, argv);
