@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/matmul_driver.h"
 
 #if defined(GPTOSS_BACKENDS_CPU_EPILOGUE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GPTOSS_BACKENDS_CPU_EPILOGUE_INL_H_
@@ -56,6 +57,26 @@ inline void FinishRow(const MatmulArgs& args, int64_t matrix, int64_t row, int64
   for (int64_t i = 0; i < count; ++i) {
     const float value = sums[i] + (bias == nullptr ? 0.0f : bias[i]);
     y[i] = args.epilogue == Epilogue::kAdd ? y[i] + value : value;
+  }
+}
+
+/// Accumulators of a tile of kTokens output rows and an even number of weight rows: vectors [pair of rows][token][row
+/// of the pair], so that one pair's are together.
+template <int kTokens>
+constexpr int64_t SumIndex(int64_t row, int token) {
+  return (row / 2 * kTokens + token) * 2 + row % 2;
+}
+
+/// Adds up the lanes of the accumulators of `tokens` output rows from `row` on and finishes them.
+template <int kTokens, class D>
+void FinishTile(D d, const MatmulArgs& args, const Panel& panel, int64_t row, int tokens, const float* sums) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), rows = panel.row_end - panel.row_begin;
+  HWY_ALIGN float values[kEpilogueRows];
+  for (int t = 0; t < tokens; ++t) {
+    for (int64_t r = 0; r < rows; ++r) {
+      values[r] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, sums + SumIndex<kTokens>(r, t) * lanes)));
+    }
+    FinishRow(args, panel.matrix, row + t, panel.row_begin, rows, values);
   }
 }
 

@@ -92,20 +92,6 @@ class PanelReader {
   float* scratch_;
 };
 
-/// Sums the lanes of the accumulators of `tokens` output rows from `row` on and stores the results.
-void Finish(const MatmulArgs& args, const Panel& panel, int64_t row, int tokens, const float* sums) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), rows = panel.row_end - panel.row_begin;
-  HWY_ALIGN float values[kPanelRows];
-  for (int t = 0; t < tokens; ++t) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t at = ((r / kTileRows * kTileTokens + t) * kTileRows + r % kTileRows) * lanes;
-      values[r] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, sums + at)));
-    }
-    FinishRow(args, panel.matrix, row + t, panel.row_begin, rows, values);
-  }
-}
-
 void RunPanel(const MatmulArgs& args, const Panel& panel, const Scratch& scratch) {
   const int64_t cols = args.weight.cols, rows = panel.row_end - panel.row_begin;
   const int64_t pairs = (rows + kTileRows - 1) / kTileRows, chunks = (cols + kChunkCols - 1) / kChunkCols;
@@ -127,7 +113,7 @@ void RunPanel(const MatmulArgs& args, const Panel& panel, const Scratch& scratch
       kTiles[tokens](reader.Get(pair * kTileRows, 0, begin, count), reader.Get(pair * kTileRows + 1, 1, begin, count),
                      x, count, scratch.sums + pair * kTileTokens * kTileRows * lanes);
     }
-    Finish(args, panel, row, tokens, scratch.sums);
+    FinishTile<kTileTokens>(D(), args, panel, row, tokens, scratch.sums);
   }
 }
 

@@ -1,0 +1,20 @@
+// What this machine can do at most, measured: the yardstick for percentages in reports.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+#include "parallel/thread_pool.h"
+
+namespace gptoss {
+
+/// Rate in GB/s (1e9 bytes) at which all threads of `pool` together read memory: the best of several passes over 512
+/// MiB in which every byte is read once. Takes about a second. On failure: kResourceExhausted.
+Result<double> MeasureReadBandwidth(ThreadPool& pool);
+
+/// TFLOP/s of independent float multiply-adds in registers (two operations each), all threads of `pool` together, with
+/// the vectors of CPU target `target` ("" = as CpuOps chooses). Best of several runs; about half a second. On failure:
+/// as CpuOps.
+Result<double> MeasureCompute(ThreadPool& pool, const std::string& target = "");
+
+}  // namespace gptoss

@@ -1,0 +1,202 @@
+// Activations as 16-bit integers and weights in the same arrangement, for integer dot products. Once per target.
+//
+// A group is as many blocks of 32 columns as fit the 128-bit parts of a vector: one, or two with 256-bit vectors, one
+// in each part. A group has four vectors of 16-bit integers; vector v holds, of each block, the 8 columns
+//   MXFP4: v, v + 4, v + 8 …, which shifts of the packed codes give without any shuffle,
+//   Q8_0:  8v … 8v + 7, the natural order.
+// A multiply-add of pairs then keeps each block in its own part, where one multiplication applies both scales.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "ops/ops.h"
+#include "tensor/float_convert.h"
+#include "tensor/mxfp4.h"
+
+#if defined(GPTOSS_BACKENDS_CPU_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GPTOSS_BACKENDS_CPU_QUANTIZE_INL_H_
+#undef GPTOSS_BACKENDS_CPU_QUANTIZE_INL_H_
+#else
+#define GPTOSS_BACKENDS_CPU_QUANTIZE_INL_H_
+#endif
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gptoss::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D16 = hn::CappedTag<int16_t, 16>;
+using DU16 = hn::RebindToUnsigned<D16>;
+using D8 = hn::Repartition<int8_t, D16>;
+using D32 = hn::Repartition<int32_t, D16>;
+using DF = hn::RebindToFloat<D32>;
+using V16 = hn::Vec<D16>;
+using VF = hn::Vec<DF>;
+
+inline constexpr int kLanes16 = HWY_MIN(HWY_MAX_BYTES / 2, 16);
+inline constexpr int kLanes32 = kLanes16 / 2;
+inline constexpr int kGroupBlocks = kLanes16 / 8;  // blocks of 32 columns per group
+inline constexpr int kGroupValues = 4 * kLanes16;  // columns per group
+inline constexpr int kBatchGroups = 4;             // groups whose scales fill one vector
+inline constexpr int kBatchBlocks = kBatchGroups * kGroupBlocks;
+static_assert(kBatchBlocks == kLanes32);
+
+inline constexpr float kActivationSteps = 32767.0f;
+
+/// 256 times the doubled codes: the lookup finds them by the high byte of each 16-bit value.
+inline constexpr float kMxfp4Unit = 1.0f / 512.0f;
+
+constexpr int64_t GroupsOf(int64_t cols) { return (cols / kBlockSize + kGroupBlocks - 1) / kGroupBlocks; }
+
+/// Rows of quantised activations.
+struct QuantizedRows {
+  int16_t* values;  // [rows, groups, kGroupValues]
+  float* scales;    // [rows, groups, kLanes32]: each block's scale in all lanes of its part
+  int64_t groups;
+
+  const int16_t* Values(int64_t row) const { return values + row * groups * kGroupValues; }
+  const float* Scales(int64_t row) const { return scales + row * groups * kLanes32; }
+};
+
+/// 32 floats to integers of at most 32767 steps; returns the size of a step. Not-a-numbers give a step that is one.
+inline float QuantizeBlock(const float* HWY_RESTRICT x, int32_t* HWY_RESTRICT out) {
+  const DF d;
+  const D32 di;
+  // Magnitudes compare as integers, where not-a-numbers are the largest of all.
+  auto largest_bits = hn::Zero(di);
+  for (int i = 0; i < kBlockSize; i += kLanes32) {
+    largest_bits = hn::Max(largest_bits, hn::And(hn::BitCast(di, hn::LoadU(d, x + i)), hn::Set(di, 0x7FFFFFFF)));
+  }
+  const float largest = hn::GetLane(hn::BitCast(d, hn::MaxOfLanes(di, largest_bits)));
+  // Steps below the smallest normal number would have no inverse.
+  const bool usable = largest >= kActivationSteps * 0x1.0p-126f && largest <= 0x1.FFFFFEp127f;
+  const auto inverse = hn::Set(d, usable ? kActivationSteps / largest : 0.0f);
+  for (int i = 0; i < kBlockSize; i += kLanes32) {
+    hn::StoreU(hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse)), di, out + i);
+  }
+  if (usable) return largest / kActivationSteps;
+  if (largest < 1.0f) return 0.0f;
+  std::fill_n(out, kBlockSize, 1);  // infinite or not a number: let it show
+  return largest;
+}
+
+/// Quantises a row of `cols` activations for weights of `dtype`; `unit` is folded into the scales.
+inline void QuantizeRow(const float* x, int64_t cols, bool mxfp4, const QuantizedRows& rows, int64_t row) {
+  int16_t* values = rows.values + row * rows.groups * kGroupValues;
+  float* scales = rows.scales + row * rows.groups * kLanes32;
+  HWY_ALIGN int32_t block[kBlockSize];
+  for (int64_t b = 0; b < rows.groups * kGroupBlocks; ++b) {
+    int16_t* to = values + b / kGroupBlocks * kGroupValues + b % kGroupBlocks * 8;
+    float* scale = scales + b / kGroupBlocks * kLanes32 + b % kGroupBlocks * 4;
+    if (b * kBlockSize >= cols) {  // past the end, in the last group
+      std::fill_n(scale, 4, 0.0f);
+      for (int v = 0; v < 4; ++v) std::fill_n(to + v * kLanes16, 8, static_cast<int16_t>(0));
+      continue;
+    }
+    std::fill_n(scale, 4, QuantizeBlock(x + b * kBlockSize, block) * (mxfp4 ? kMxfp4Unit : 1.0f));
+    for (int v = 0; v < 4; ++v) {
+      for (int i = 0; i < 8; ++i) {
+        to[v * kLanes16 + i] = static_cast<int16_t>(block[mxfp4 ? 4 * i + v : 8 * v + i]);
+      }
+    }
+  }
+}
+
+/// Four vectors of weights.
+struct WeightGroup {
+  V16 v[4];
+};
+
+/// How MXFP4 lies in memory and becomes vectors.
+struct Mxfp4Format {
+  static constexpr int64_t kBlockBytes = 16, kScaleBytes = 1;
+
+  static HWY_INLINE WeightGroup Load(const uint8_t* HWY_RESTRICT codes) {
+    const DU16 du;
+    const D16 d;
+    const D8 d8;
+    const auto table = hn::LoadDup128(d8, kFp4Doubled.data());
+    const auto bits = hn::LoadU(du, reinterpret_cast<const uint16_t*>(codes));
+    const auto mask = hn::Set(du, 0x0F00);
+    // The low byte of each index is 0 and finds 0.
+    const auto look_up = [&](hn::Vec<DU16> index) HWY_ATTR {
+      return hn::BitCast(d, hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(index, mask))));
+    };
+    return {{look_up(hn::ShiftLeft<8>(bits)), look_up(hn::ShiftLeft<4>(bits)), look_up(bits),
+             look_up(hn::ShiftRight<4>(bits))}};
+  }
+
+  /// kBatchBlocks scales. 2^-127 for scale 0 is the subnormal whose bits are 0x00400000; 255 is infinity.
+  static HWY_INLINE VF Scales(const uint8_t* HWY_RESTRICT scales) {
+    const D32 di;
+    const hn::Rebind<uint8_t, D32> du8;
+    const auto bits = hn::ShiftLeft<23>(hn::PromoteTo(di, hn::LoadU(du8, scales)));
+    return hn::BitCast(DF(), hn::Max(bits, hn::Set(di, 0x00400000)));
+  }
+};
+
+struct Q8Format {
+  static constexpr int64_t kBlockBytes = 32, kScaleBytes = 2;
+
+  static HWY_INLINE WeightGroup Load(const uint8_t* HWY_RESTRICT quants) {
+    const D8 d8;
+    const D16 d;
+    const auto* q = reinterpret_cast<const int8_t*>(quants);
+    const auto a = hn::LoadU(d8, q), b = hn::LoadU(d8, q + hn::Lanes(d8));
+#if HWY_MAX_BYTES >= 32
+    // a and b are two blocks; each part of a vector takes one.
+    const auto low = hn::ConcatLowerLower(d8, b, a), high = hn::ConcatUpperUpper(d8, b, a);
+#else
+    const auto low = a, high = b;
+#endif
+    // Each quant in the high byte of 16 bits, then shifted down with its sign.
+    const auto widen = [&](hn::Vec<D8> pairs) HWY_ATTR { return hn::ShiftRight<8>(hn::BitCast(d, pairs)); };
+    return {{widen(hn::InterleaveLower(d8, low, low)), widen(hn::InterleaveUpper(d8, low, low)),
+             widen(hn::InterleaveLower(d8, high, high)), widen(hn::InterleaveUpper(d8, high, high))}};
+  }
+
+  static HWY_INLINE VF Scales(const uint8_t* HWY_RESTRICT scales) {
+    const hn::Rebind<uint16_t, D32> du16;
+    const hn::Rebind<hwy::float16_t, D32> df16;
+    return hn::PromoteTo(DF(), hn::BitCast(df16, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(scales))));
+  }
+};
+
+/// Of kBatchBlocks scales those of group kGroup of the batch, each in all lanes of its part.
+template <int kGroup>
+HWY_INLINE VF SpreadScales(VF scales) {
+#if HWY_MAX_BYTES >= 32
+  const DF d;
+  constexpr int32_t a = 2 * kGroup, b = 2 * kGroup + 1;
+  alignas(32) static constexpr int32_t kIndices[8] = {a, a, a, a, b, b, b, b};
+  return hn::TableLookupLanes(scales, hn::SetTableIndices(d, kIndices));
+#else
+  return hn::Broadcast<kGroup>(scales);
+#endif
+}
+
+/// acc plus the products of one group: integer sums over 4 (2 parts) or 8 columns per lane, exact, at most
+/// 8 * 32767 * 12 * 256 < 2^30 for MXFP4 and 8 * 32767 * 127 for Q8_0; then one rounding to float, the scales, the sum.
+HWY_INLINE VF AddGroup(const WeightGroup& w, VF weight_scale, const int16_t* HWY_RESTRICT x,
+                       const float* HWY_RESTRICT x_scale, VF acc) {
+  const D16 d16;
+  const D32 d32;
+  const DF df;
+  auto sum0 = hn::Zero(d32), sum1 = hn::Zero(d32);
+  for (int v = 0; v < 4; ++v) {
+    sum0 = hn::ReorderWidenMulAccumulate(d32, w.v[v], hn::Load(d16, x + v * kLanes16), sum0, sum1);
+  }
+  // In this order nothing underflows: the scales of weights and activations may be far apart.
+  const auto sum = hn::Mul(hn::ConvertTo(df, hn::Add(sum0, sum1)), hn::Load(df, x_scale));
+  return hn::MulAdd(sum, weight_scale, acc);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gptoss::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
