@@ -1,4 +1,7 @@
 // gptoss tokenize: text to token ids and back, one JSON object a line.
+#include <unistd.h>
+
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <memory>
@@ -40,16 +43,27 @@ class LineReader {
     return too_long ? Outcome::kTooLong : Outcome::kLine;
   }
 
+  /// Whether the end came from an error of the operating system.
+  bool failed() const { return failed_; }
+
  private:
+  /// Answers go out before the program waits for more, so that another program can converse with this one.
   bool Fill() {
+    std::fflush(stdout);
+    ssize_t got;
+    do {
+      got = read(STDIN_FILENO, buffer_.data(), buffer_.size());
+    } while (got < 0 && errno == EINTR);
+    failed_ = got < 0;
     begin_ = 0;
-    end_ = std::fread(buffer_.data(), 1, buffer_.size(), stdin);
+    end_ = got > 0 ? static_cast<size_t>(got) : 0;
     return end_ > 0;
   }
 
   std::vector<char> buffer_ = std::vector<char>(kReadBytes);
   size_t begin_ = 0, end_ = 0;
   bool seen_ = false;
+  bool failed_ = false;
 };
 
 std::string IdsLine(const std::vector<TokenId>& ids) {
@@ -132,7 +146,7 @@ int RunTokenize(const std::string& tokenizer_file) {
     out.push_back('\n');
     if (std::fwrite(out.data(), 1, out.size(), stdout) != out.size()) return Fail(IoError("stdout: cannot write"));
   }
-  if (std::ferror(stdin) != 0) return Fail(IoError("stdin: cannot read"));
+  if (reader.failed()) return Fail(IoError("stdin: cannot read"));
   if (std::fflush(stdout) != 0) return Fail(IoError("stdout: cannot write"));
   return failed ? 1 : 0;
 }
