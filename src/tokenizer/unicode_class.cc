@@ -39,7 +39,8 @@ constexpr Assigned kAssignedLater[] = {
 uint8_t ClassOfUnassigned(uint32_t c) {
   const auto it = std::lower_bound(std::begin(kAssignedLater), std::end(kAssignedLater), c,
                                    [](const Assigned& range, uint32_t value) { return range.last < value; });
-  return it != std::end(kAssignedLater) && c >= it->first ? it->bits : uint8_t{0};
+  if (it == std::end(kAssignedLater) || c < it->first) return 0;
+  return it->bits;
 }
 
 bool IsWhiteSpace(uint32_t c) {
@@ -66,6 +67,8 @@ uint8_t Classify(uint32_t c) {
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_NO:
       return kNumber;
+    case UTF8PROC_CATEGORY_CN:
+      return ClassOfUnassigned(c);
     default:
       return 0;
   }

@@ -131,7 +131,15 @@ function startTokenizer(binary) {
 
 // gpt-tokenizer splits with JavaScript's \s, which has U+FEFF and lacks U+0085; it loses a U+FEFF at a token's start; and
 // its contractions are spelled out in ASCII, without the long s.
-const JAVASCRIPT_DIFFERS = /[\ufeff\u0085]|'\u017f/;
+// Newer Nodes also know the letters, marks and numbers of Unicode 17.
+const UNICODE_17 = [
+  '\\u{295}\\u{88f}\\u{c5c}\\u{cdc}\\u{1acf}-\\u{1add}\\u{1ae0}-\\u{1aeb}\\u{a7ce}-\\u{a7cf}\\u{a7d2}\\u{a7d4}\\u{a7f1}',
+  '\\u{10940}-\\u{10959}\\u{10ec5}-\\u{10ec7}\\u{10efa}-\\u{10efb}\\u{11b60}-\\u{11b67}\\u{11db0}-\\u{11ddb}',
+  '\\u{11de0}-\\u{11de9}\\u{16ea0}-\\u{16eb8}\\u{16ebb}-\\u{16ed3}\\u{16ff2}-\\u{16ff6}\\u{187f8}-\\u{187ff}',
+  '\\u{18d09}-\\u{18d1e}\\u{18d80}-\\u{18df2}\\u{1e6c0}-\\u{1e6de}\\u{1e6e0}-\\u{1e6f5}\\u{1e6fe}-\\u{1e6ff}',
+  '\\u{2b73a}-\\u{2b73f}\\u{2cea2}-\\u{2cead}\\u{323b0}-\\u{33479}',
+].join('');
+const JAVASCRIPT_DIFFERS = new RegExp(`[\\ufeff\\u0085${UNICODE_17}]|'\\u017f`, 'u');
 
 const same = (a, b) => a !== undefined && a.length === b.length && a.every((id, i) => id === b[i]);
 
