@@ -60,21 +60,21 @@ inline void FinishRow(const MatmulArgs& args, int64_t matrix, int64_t row, int64
   }
 }
 
-/// Accumulators of a tile of kTokens output rows and an even number of weight rows: vectors [pair of rows][token][row
-/// of the pair], so that one pair's are together.
-template <int kTokens>
+/// Accumulators of a tile of kTokens output rows and kRows weight rows: vectors [group of kRows rows][token][row of the
+/// group], so that one tile's are together.
+template <int kRows, int kTokens>
 constexpr int64_t SumIndex(int64_t row, int token) {
-  return (row / 2 * kTokens + token) * 2 + row % 2;
+  return (row / kRows * kTokens + token) * kRows + row % kRows;
 }
 
 /// Adds up the lanes of the accumulators of `tokens` output rows from `row` on and finishes them.
-template <int kTokens, class D>
+template <int kRows, int kTokens, class D>
 void FinishTile(D d, const MatmulArgs& args, const Panel& panel, int64_t row, int tokens, const float* sums) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), rows = panel.row_end - panel.row_begin;
   HWY_ALIGN float values[kEpilogueRows];
   for (int t = 0; t < tokens; ++t) {
     for (int64_t r = 0; r < rows; ++r) {
-      values[r] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, sums + SumIndex<kTokens>(r, t) * lanes)));
+      values[r] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, sums + SumIndex<kRows, kTokens>(r, t) * lanes)));
     }
     FinishRow(args, panel.matrix, row + t, panel.row_begin, rows, values);
   }

@@ -36,6 +36,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
 constexpr int64_t kPanelRows = 32;    // 32 rows of 2880: 230 KB of a 512 KB second-level cache
+constexpr int kTileRows = 2;          // weight rows per tile
 constexpr int kTileTokens = 4;        // 2 x 4 accumulators, 4 weights and the sum in progress fit 16 registers
 constexpr int kDirectTokens = 3;      // up to here weights are decoded in registers, past it into a panel
 constexpr int64_t kChunkGroups = 16;  // groups per pass: 4 activation rows and 2 weight rows stay in 32 KB of L1
@@ -43,9 +44,9 @@ constexpr int64_t kPrefetchBytes = 1024;
 
 /// A worker's memory.
 struct Scratch {
-  int16_t* values;  // [kPanelRows, groups, kGroupValues] weights
-  float* scales;    // [kPanelRows, groups, kLanes32]
-  float* sums;      // accumulators, SumIndex<kTileTokens>
+  Group* panel;  // [kPanelRows / kTileRows, groups, kTileRows] weights
+  Group* x;      // [groups, tokens of the tile] activations
+  float* sums;   // accumulators, SumIndex<kTileRows, kTileTokens>
 };
 
 /// One row of weights, in batches of kBatchGroups groups. The last batch may be partial: it is read through a copy, so
@@ -96,12 +97,10 @@ HWY_NOINLINE void DirectPair(const WeightMatrix& w, int64_t row0, int64_t row1, 
                              const int64_t* x_rows, float* HWY_RESTRICT sums) {
   const DF d;
   const RowReader<Format> reader0(w, row0), reader1(w, row1);
-  const int16_t* values[kTokens];
-  const float* scales[kTokens];
+  const Group* activations[kTokens];
   VF acc0[kTokens], acc1[kTokens];
   for (int t = 0; t < kTokens; ++t) {
-    values[t] = x.Values(x_rows[t]);
-    scales[t] = x.Scales(x_rows[t]);
+    activations[t] = x.Row(x_rows[t]);
     acc0[t] = acc1[t] = hn::Zero(d);
   }
   for (int64_t batch = 0; batch * kBatchGroups < x.groups; ++batch) {
@@ -115,11 +114,11 @@ HWY_NOINLINE void DirectPair(const WeightMatrix& w, int64_t row0, int64_t row1, 
       const VF scale0 = SpreadScales<kGroup>(all0), scale1 = SpreadScales<kGroup>(all1);
       const WeightGroup w0 = Format::Load(codes0 + kAt);
       for (int t = 0; t < kTokens; ++t) {
-        acc0[t] = AddGroup(w0, scale0, values[t] + group * kGroupValues, scales[t] + group * kLanes32, acc0[t]);
+        acc0[t] = AddGroup(w0, scale0, activations[t][group], acc0[t]);
       }
       const WeightGroup w1 = Format::Load(codes1 + kAt);
       for (int t = 0; t < kTokens; ++t) {
-        acc1[t] = AddGroup(w1, scale1, values[t] + group * kGroupValues, scales[t] + group * kLanes32, acc1[t]);
+        acc1[t] = AddGroup(w1, scale1, activations[t][group], acc1[t]);
       }
     });
   }
@@ -129,49 +128,45 @@ HWY_NOINLINE void DirectPair(const WeightMatrix& w, int64_t row0, int64_t row1, 
   }
 }
 
-/// Decodes a row into the panel.
+/// Decodes a row into out[0], out[kTileRows], out[2 * kTileRows] …
 template <class Format>
-void UnpackRow(const WeightMatrix& w, int64_t row, int64_t groups, int16_t* HWY_RESTRICT values,
-               float* HWY_RESTRICT scales) {
+void UnpackRow(const WeightMatrix& w, int64_t row, int64_t groups, Group* HWY_RESTRICT out) {
   const RowReader<Format> reader(w, row);
   for (int64_t batch = 0; batch * kBatchGroups < groups; ++batch) {
     const uint8_t* codes = reader.Values(batch);
     const VF all = Format::Scales(reader.Scales(batch));
     ForGroups(batch, groups, [&]<int kGroup>() HWY_ATTR {
-      const int64_t group = batch * kBatchGroups + kGroup;
+      Group& to = out[(batch * kBatchGroups + kGroup) * kTileRows];
       const WeightGroup decoded = Format::Load(codes + kGroup * kGroupBlocks * Format::kBlockBytes);
-      for (int v = 0; v < 4; ++v) hn::Store(decoded.v[v], D16(), values + group * kGroupValues + v * kLanes16);
-      hn::Store(SpreadScales<kGroup>(all), DF(), scales + group * kLanes32);
+      for (int v = 0; v < 4; ++v) hn::Store(decoded.v[v], D16(), to.values + v * kLanes16);
+      hn::Store(SpreadScales<kGroup>(all), DF(), to.scales);
     });
   }
 }
 
-/// sums += two rows of a panel times kTokens activation rows, over `groups` groups.
+/// sums += kTileRows rows of a panel times kTokens activation rows, over `groups` groups of both.
 template <int kTokens>
-HWY_NOINLINE void Tile(const int16_t* const* w, const float* const* w_scales, const int16_t* const* x,
-                       const float* const* x_scales, int64_t groups, float* HWY_RESTRICT sums) {
+HWY_NOINLINE void Tile(const Group* HWY_RESTRICT w, const Group* HWY_RESTRICT x, int64_t groups,
+                       float* HWY_RESTRICT sums) {
   const DF d;
-  VF acc[kTokens][2];
+  VF acc[kTokens][kTileRows];
   for (int t = 0; t < kTokens; ++t) {
-    for (int r = 0; r < 2; ++r) acc[t][r] = hn::Load(d, sums + (t * 2 + r) * kLanes32);
+    for (int r = 0; r < kTileRows; ++r) acc[t][r] = hn::Load(d, sums + (t * kTileRows + r) * kLanes32);
   }
-  for (int64_t g = 0; g < groups; ++g) {
-    for (int r = 0; r < 2; ++r) {
+  for (int64_t g = 0; g < groups; ++g, w += kTileRows, x += kTokens) {
+    for (int r = 0; r < kTileRows; ++r) {
       WeightGroup row;
-      for (int v = 0; v < 4; ++v) row.v[v] = hn::Load(D16(), w[r] + g * kGroupValues + v * kLanes16);
-      const VF scale = hn::Load(d, w_scales[r] + g * kLanes32);
-      for (int t = 0; t < kTokens; ++t) {
-        acc[t][r] = AddGroup(row, scale, x[t] + g * kGroupValues, x_scales[t] + g * kLanes32, acc[t][r]);
-      }
+      for (int v = 0; v < 4; ++v) row.v[v] = hn::Load(D16(), w[r].values + v * kLanes16);
+      const VF scale = hn::Load(d, w[r].scales);
+      for (int t = 0; t < kTokens; ++t) acc[t][r] = AddGroup(row, scale, x[t], acc[t][r]);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
-    for (int r = 0; r < 2; ++r) hn::Store(acc[t][r], d, sums + (t * 2 + r) * kLanes32);
+    for (int r = 0; r < kTileRows; ++r) hn::Store(acc[t][r], d, sums + (t * kTileRows + r) * kLanes32);
   }
 }
 
-using TileFunction = void (*)(const int16_t* const*, const float* const*, const int16_t* const*, const float* const*,
-                              int64_t, float*);
+using TileFunction = void (*)(const Group*, const Group*, int64_t, float*);
 constexpr TileFunction kTiles[kTileTokens + 1] = {nullptr, Tile<1>, Tile<2>, Tile<3>, Tile<4>};
 
 /// One product with its quantised activations.
@@ -196,41 +191,33 @@ class Product {
     for (int64_t r = 0; r < rows; r += 2) {
       // The partner of an odd last row is the row itself.
       kPairs[tokens - 1](args_.weight, first + r, first + std::min(r + 1, rows - 1), x_, x_rows,
-                         scratch.sums + SumIndex<kTileTokens>(r, 0) * kLanes32);
+                         scratch.sums + SumIndex<kTileRows, kTileTokens>(r, 0) * kLanes32);
     }
-    FinishTile<kTileTokens>(DF(), args_, panel, panel.first, tokens, scratch.sums);
+    FinishTile<kTileRows, kTileTokens>(DF(), args_, panel, panel.first, tokens, scratch.sums);
   }
 
   void RunTiles(const Panel& panel, const Scratch& scratch) const {
     const int64_t rows = panel.row_end - panel.row_begin, first = panel.matrix * args_.weight.rows + panel.row_begin;
-    for (int64_t r = 0; r < rows; ++r) {
-      UnpackRow<Format>(args_.weight, first + r, x_.groups, scratch.values + r * x_.groups * kGroupValues,
-                        scratch.scales + r * x_.groups * kLanes32);
+    const int64_t padded = (rows + kTileRows - 1) / kTileRows * kTileRows;
+    for (int64_t r = 0; r < padded; ++r) {  // rows past the end repeat the last one
+      UnpackRow<Format>(args_.weight, first + std::min(r, rows - 1), x_.groups,
+                        scratch.panel + r / kTileRows * x_.groups * kTileRows + r % kTileRows);
     }
     for (int64_t row = panel.first; row < panel.end; row += kTileTokens) {
       const int tokens = static_cast<int>(std::min<int64_t>(kTileTokens, panel.end - row));
-      std::fill_n(scratch.sums, (rows + 1) / 2 * kTileTokens * 2 * kLanes32, 0.0f);
-      for (int64_t begin = 0; begin < x_.groups; begin += kChunkGroups) RunChunk(row, tokens, rows, begin, scratch);
-      FinishTile<kTileTokens>(DF(), args_, panel, row, tokens, scratch.sums);
-    }
-  }
-
-  /// All rows of the panel times `tokens` activation rows over the groups from `begin` on.
-  void RunChunk(int64_t row, int tokens, int64_t rows, int64_t begin, const Scratch& scratch) const {
-    const int64_t count = std::min(kChunkGroups, x_.groups - begin);
-    const int16_t *x[kTileTokens], *w[2];
-    const float *x_scales[kTileTokens], *w_scales[2];
-    for (int t = 0; t < tokens; ++t) {
-      x[t] = x_.Values(XRow(row + t)) + begin * kGroupValues;
-      x_scales[t] = x_.Scales(XRow(row + t)) + begin * kLanes32;
-    }
-    for (int64_t r = 0; r < rows; r += 2) {
-      for (int i = 0; i < 2; ++i) {
-        const int64_t at = std::min(r + i, rows - 1) * x_.groups + begin;
-        w[i] = scratch.values + at * kGroupValues;
-        w_scales[i] = scratch.scales + at * kLanes32;
+      for (int t = 0; t < tokens; ++t) {
+        const Group* from = x_.Row(XRow(row + t));
+        for (int64_t g = 0; g < x_.groups; ++g) scratch.x[g * tokens + t] = from[g];
       }
-      kTiles[tokens](w, w_scales, x, x_scales, count, scratch.sums + SumIndex<kTileTokens>(r, 0) * kLanes32);
+      std::fill_n(scratch.sums, padded * kTileTokens * kLanes32, 0.0f);
+      for (int64_t begin = 0; begin < x_.groups; begin += kChunkGroups) {
+        const int64_t count = std::min(kChunkGroups, x_.groups - begin);
+        for (int64_t r = 0; r < rows; r += kTileRows) {
+          kTiles[tokens](scratch.panel + r * x_.groups + begin * kTileRows, scratch.x + begin * tokens, count,
+                         scratch.sums + SumIndex<kTileRows, kTileTokens>(r, 0) * kLanes32);
+        }
+      }
+      FinishTile<kTileRows, kTileTokens>(DF(), args_, panel, row, tokens, scratch.sums);
     }
   }
 
@@ -240,11 +227,10 @@ class Product {
 
 QuantizedRows Quantize(ExecContext& context, const MatmulArgs& args) {
   const int64_t groups = GroupsOf(args.weight.cols), cols = args.weight.cols;
-  const QuantizedRows rows = {context.scratch.Allocate<int16_t>(args.x_rows * groups * kGroupValues),
-                              context.scratch.Allocate<float>(args.x_rows * groups * kLanes32), groups};
+  const QuantizedRows rows = {context.scratch.Allocate<Group>(args.x_rows * groups), groups};
   const auto run = [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      QuantizeRow(args.x + r * cols, cols, args.weight.dtype == DType::kMxfp4, rows, r);
+      QuantizeRow(args.x + r * cols, cols, args.weight.dtype == DType::kMxfp4, groups, rows.Row(r));
     }
   };
   // A row takes about 2 µs, as long as waking a thread.
@@ -258,8 +244,8 @@ void Multiply(ExecContext& context, const MatmulArgs& args) {
   const QuantizedRows x = Quantize(context, args);
   std::vector<Scratch> scratch(context.pool.num_threads());
   for (Scratch& s : scratch) {
-    s.values = context.scratch.Allocate<int16_t>(kPanelRows * x.groups * kGroupValues);
-    s.scales = context.scratch.Allocate<float>(kPanelRows * x.groups * kLanes32);
+    s.panel = context.scratch.Allocate<Group>(kPanelRows * x.groups);
+    s.x = context.scratch.Allocate<Group>(kTileTokens * x.groups);
     s.sums = context.scratch.Allocate<float>(kPanelRows * kTileTokens * kLanes32);
   }
   const Product<Format> product(args, x);
