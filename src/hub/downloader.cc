@@ -202,16 +202,18 @@ Downloader::Attempt Downloader::Try(HttpClient& client, Task& task, ByteRange* l
     bytes_received_.fetch_add(bytes.size(), std::memory_order_relaxed);
     if (!std::exchange(head_checked, true)) refused = CheckHead(head, task, *left, ranged);
     if (refused.outcome != Outcome::kDone) return false;
-    if (bytes.size() > left->size()) {
-      refused = {Outcome::kTransient, IoError("the server sent more bytes than were asked for"), {}};
+    const bool surplus = bytes.size() > left->size();
+    if (surplus && !ranged) {
+      refused = {Outcome::kFatal, IoError(file.path + ": the server sends more bytes than its listing says"), {}};
       return false;
     }
+    bytes = bytes.substr(0, left->size());  // past the range nothing is taken; the checksum judges the rest
     if (Status written = task.part->Write(left->begin, bytes); !written.ok()) {
       refused = {Outcome::kFatal, written, {}};
       return false;
     }
     left->begin += bytes.size();
-    return true;
+    return !surplus;
   };
   std::optional<ByteRange> range;
   if (ranged) range = *left;

@@ -260,8 +260,8 @@ class PullTest(unittest.TestCase):
             return True
 
         self.hub.fault = fault
-        # Content-Range is right and Content-Length is not: the surplus must never be written.
-        self.assert_failed(self.pull(), BIG, "more bytes")
+        # Content-Range is right and Content-Length is not: the surplus must never be written over the next range.
+        self.assert_pulled(self.pull())
 
     def test_another_range_than_asked(self):
         def fault(request):
@@ -510,7 +510,8 @@ class PullTest(unittest.TestCase):
         process.send_signal(how)
         _, stderr = process.communicate(timeout=DEADLINE_S)
         release.set()
-        self.hub.fault = None
+        # Threads of the first server may still be writing to the dead process; the counts must be of the next pull alone.
+        self.hub = self.start_hub()
         self.assertFalse(self.model.exists())
         return process.returncode, stderr, self.bytes_in(state)
 
