@@ -56,6 +56,7 @@ Json SchemaPrinter::Resolve(const Json& schema) {
 
 Result<std::string> SchemaPrinter::Print() {
   std::string out = Type(root_, "");
+  out.insert(0, Labels(0, ""));
   if (!status_.ok()) return status_;
   if (out.size() > kMaxSchemaTextBytes) {
     return ResourceExhausted("the schema's text is over " + std::to_string(kMaxSchemaTextBytes) +

@@ -168,7 +168,8 @@ std::string SchemaPrinter::Intersection(const Json& schema, const Indent& indent
   std::vector<std::string> parts;
   const Json base = Without(schema, "allOf");
   const Json& members = schema["allOf"];
-  if (HasShape(base) || (FindField(base, "type") != nullptr && OnlyConstraints(members))) {
+  const Json* type = FindField(base, "type");
+  if (HasShape(base) || (type != nullptr && (*type != "object" || OnlyConstraints(members)))) {
     parts.push_back(MemberInUnion(base, indent));
   }
   for (const Json& member : members) {

@@ -11,11 +11,11 @@
 
 namespace gptoss {
 
-/// Follows the `$ref`s of one document while it is being printed from the outside in. A reference to a type that is
+/// Follows the `$ref`s of one document while it is being printed from the root inwards. A reference to a type that is
 /// open, i.e. being printed, is left in place, so that printing ends.
 class SchemaResolver {
  public:
-  explicit SchemaResolver(const Json& root) : root_(root) {}
+  explicit SchemaResolver(const Json& root) : root_(root), open_({"#"}) {}
 
   /// `schema` with its own `$ref` replaced by the target (keys beside it win), its `allOf` merged as far as the members
   /// agree, and a union of one type with null turned into that type with "nullable". Pushes what it opened; the caller

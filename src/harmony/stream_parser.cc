@@ -121,18 +121,18 @@ void StreamParser::AddToHeader(TokenId id) {
       const Role role = messages_.empty() ? fallback_ : messages_.back().author.role;
       BeginHeader(std::nullopt, role, false);
     }
-    raw_.has_channel = true;
+    BeginChannel();
   } else if (id == format_.constrain) {
     if (raw_.has_constrain) raw_.constrain_text += ' ';
     raw_.has_constrain = true;
+    part_ = &RawHeader::constrain_text;
   } else {
     AddHeaderText(id);
   }
 }
 
 void StreamParser::AddHeaderText(TokenId id) {
-  std::string& part =
-      raw_.has_constrain ? raw_.constrain_text : (raw_.has_channel ? raw_.channel_text : raw_.role_text);
+  std::string& part = raw_.*part_;
   part += tokenizer_->TokenBytes(id);
   if (raw_.size() <= kMaxHeaderBytes) return;
   // Never inside a character, unless what looks like one does not end.
@@ -147,7 +147,7 @@ void StreamParser::AddToContent(TokenId id) {
     const Role role = messages_.back().author.role;
     EndMessage(EndReason::kNext);
     BeginHeader(std::nullopt, role, false);
-    raw_.has_channel = true;
+    BeginChannel();
   } else if (const std::optional<EndReason> end = EndOf(id)) {
     EndMessage(*end);
   } else if (id != format_.message && id != format_.constrain) {
@@ -169,8 +169,14 @@ void StreamParser::BeginHeader(std::optional<Role> role, Role fallback, bool has
   fallback_ = fallback;
   has_start_ = has_start;
   raw_ = RawHeader();
+  part_ = &RawHeader::role_text;
   strict_header_.clear();
   strict_header_undecodable_ = false;
+}
+
+void StreamParser::BeginChannel() {
+  raw_.has_channel = true;
+  part_ = &RawHeader::channel_text;
 }
 
 Header StreamParser::TakeHeader(bool has_message) {

@@ -94,6 +94,7 @@ class StreamParser {
   void AddToContent(TokenId id);
   std::optional<EndReason> EndOf(TokenId id) const;
   void BeginHeader(std::optional<Role> role, Role fallback, bool has_start);
+  void BeginChannel();
   Header TakeHeader(bool has_message);
   void OpenContent();
   void ForceContent();
@@ -114,6 +115,7 @@ class StreamParser {
   Role fallback_ = Role::kAssistant;  // of the header being read, where it says none
   bool has_start_ = false;            // the header being read began with <|start|>
   RawHeader raw_;
+  std::string RawHeader::*part_ = &RawHeader::role_text;  // where the header's text goes
   std::string strict_header_;
   bool strict_header_undecodable_ = false;
   bool separate_ = false;  // salvaged header text is the content so far
