@@ -1,0 +1,66 @@
+// A conversation with a loaded model: renders it, reuses what the cache still holds, samples, and keeps the answer.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "chat_answer.h"
+#include "chat_history.h"
+#include "engine/generator.h"
+#include "harmony/render.h"
+#include "model_session.h"
+#include "sampling/sampler.h"
+
+namespace gptoss::cli {
+
+struct ChatOptions {
+  SamplingParams sampling;
+  std::vector<std::string> stops;
+  int max_tokens = 1 << 30;  // of one answer, reasoning included
+};
+
+struct ChatTurn {
+  StopReason reason = StopReason::kMaxTokens;
+  bool interrupted = false;     // `go_on` said so
+  bool answered = false;        // some text was meant for the user
+  int conversation_tokens = 0;  // of the prompt, cached ones included
+  GenerateTimings timings;
+};
+
+/// "tokens per second" lines, for people.
+std::string DescribeTurn(const ChatTurn& turn);
+
+class ChatSession {
+ public:
+  /// `model` must outlive the session. On failure: what Renderer::Create or StopSequences::Make say.
+  static Result<std::unique_ptr<ChatSession>> Create(ModelSession& model, std::shared_ptr<const Tokenizer> tokenizer,
+                                                     ChatSetup setup, ChatOptions options);
+
+  ChatHistory& history() { return history_; }
+
+  /// Asks and answers. `on_token` is called for each sampled token, and with 0 between the chunks of a long prompt,
+  /// with the number sampled so far; false interrupts, which keeps what was said until then. On failure, nothing of the
+  /// question stays: kResourceExhausted when the conversation has outgrown the context, or what Generate says.
+  Result<ChatTurn> Ask(const std::string& question, AnswerListener* listener,
+                       const std::function<bool(int tokens)>& on_token);
+
+ private:
+  ChatSession(ModelSession& model, Renderer renderer, StopSequences stops, std::shared_ptr<const Tokenizer> tokenizer,
+              ChatSetup setup, ChatOptions options);
+  Result<ChatTurn> Answer(AnswerListener* listener, const std::function<bool(int tokens)>& on_token);
+  /// Makes the sequence hold `prompt`, with as much of it computed as the last turn left behind.
+  void Rewind(const std::vector<TokenId>& prompt);
+
+  ModelSession& model_;
+  Renderer renderer_;
+  StopSequences stops_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  ChatHistory history_;
+  ChatOptions options_;
+  std::unique_ptr<Sequence> sequence_;
+  uint64_t turns_ = 0;
+};
+
+}  // namespace gptoss::cli

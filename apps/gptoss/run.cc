@@ -1,0 +1,187 @@
+// gptoss run: a chat in the terminal, or one answer to a prompt from the command line or a pipe.
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/utf8.h"
+#include "chat_repl.h"
+#include "commands.h"
+#include "line_editor.h"
+
+namespace gptoss::cli {
+namespace {
+
+constexpr int kRandomModelAnswerTokens = 256;  // noise never ends by itself
+constexpr size_t kMaxPipedBytes = 64u << 20;
+
+struct RunFlags {
+  ModelFlags model;
+  std::vector<std::string> prompt;
+  ChatSetup setup;
+  ChatOptions options;
+  ChatDisplay display;
+  std::string effort = "medium";
+  std::string reasoning = "hide";
+  std::optional<int> max_tokens;
+  std::optional<uint64_t> seed;
+};
+
+/// All of stdin. Says so when nothing comes: an inherited pipe that nobody closes would look like a program that hangs.
+Result<std::string> ReadPipedInput() {
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  if (::poll(&input, 1, 2000) == 0) {
+    std::fputs("gptoss: waiting for the end of piped input; without any, use < /dev/null\n", stderr);
+  }
+  std::string text;
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    if (n == 0) break;
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      // A closed stdin holds nothing.
+      if (errno == EBADF) break;
+      return IoError("stdin: cannot be read (errno " + std::to_string(errno) + ")");
+    }
+    text.append(buffer, static_cast<size_t>(n));
+    if (text.size() > kMaxPipedBytes) return ResourceExhausted("stdin: more than 64 MiB of text is no prompt");
+  }
+  while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+/// The words of the command line, then what is piped in. nullopt: a person sits at the terminal.
+Result<std::optional<std::string>> ReadPrompt(const RunFlags& flags) {
+  std::string prompt;
+  for (const std::string& word : flags.prompt) prompt += (prompt.empty() ? "" : " ") + word;
+  const bool terminal = ::isatty(STDIN_FILENO) == 1;
+  if (!terminal) {
+    GPTOSS_ASSIGN_OR_RETURN(const std::string piped, ReadPipedInput());
+    if (!prompt.empty() && !piped.empty()) prompt += "\n\n";
+    prompt += piped;
+  } else if (flags.prompt.empty()) {
+    return std::optional<std::string>();
+  }
+  if (prompt.find_first_not_of(" \t\r\n") == std::string::npos) {
+    return InvalidArgument("the prompt is empty: give it as an argument or through a pipe");
+  }
+  return std::optional<std::string>(ReplaceInvalidUtf8(prompt));
+}
+
+Status CompleteOptions(RunFlags* flags) {
+  flags->setup.effort = *ReasoningEffortFromName(flags->effort);
+  if (flags->setup.date.empty()) flags->setup.date = Today();
+  flags->display.show_reasoning = flags->reasoning == "show";
+  flags->display.quiet = flags->model.quiet;
+  if (flags->max_tokens.has_value()) {
+    flags->options.max_tokens = *flags->max_tokens;
+  } else if (IsEmbeddedDefault(flags->model.model)) {
+    flags->options.max_tokens = kRandomModelAnswerTokens;
+  }
+  if (flags->seed.has_value()) {
+    flags->options.sampling.seed = *flags->seed;
+  } else {
+    std::random_device device;
+    flags->options.sampling.seed = static_cast<uint64_t>(device()) << 32 | device();
+  }
+  const auto stops = StopSequences::Make(flags->options.stops);
+  if (!stops.ok()) return stops.status();
+  return ValidateSampling(flags->options.sampling, std::numeric_limits<int>::max());
+}
+
+int RunOnce(ChatSession& session, const std::string& prompt, const ChatDisplay& display) {
+  InterruptFlag interrupts;
+  const auto turn = AskAndShow(session, prompt, display);
+  if (!turn.ok()) return Fail(turn.status());
+  return turn->interrupted ? 1 : 0;
+}
+
+int RunChat(RunFlags& flags) {
+  if (const Status status = CompleteOptions(&flags); !status.ok()) return UsageError(status.message());
+  const auto prompt = ReadPrompt(flags);
+  if (!prompt.ok()) {
+    return prompt.status().code() == StatusCode::kInvalidArgument ? UsageError(prompt.status().message())
+                                                                  : Fail(prompt.status());
+  }
+  WarnIfRandom(flags.model);
+  const auto tokenizer = OpenTokenizer(flags.model);
+  if (!tokenizer.ok()) return Fail(tokenizer.status());
+  const auto model = ModelSession::Open(flags.model);
+  if (!model.ok()) return Fail(model.status());
+  const auto session = ChatSession::Create(**model, *tokenizer, flags.setup, flags.options);
+  if (!session.ok()) return Fail(session.status());
+  if (prompt->has_value()) return RunOnce(**session, **prompt, flags.display);
+  InterruptFlag interrupts;
+  const std::string title =
+      flags.model.model + ", context of " + std::to_string((*model)->runner->options().max_context) + " tokens";
+  return ChatRepl(**session, title, flags.display).Run();
+}
+
+void AddSamplingFlags(CLI::App& command, RunFlags* flags) {
+  SamplingParams& sampling = flags->options.sampling;
+  const std::string group = "Sampling";
+  command.add_option("--temperature", sampling.temperature, "0: always the likeliest token")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--top-p", sampling.top_p, "Only the likeliest tokens that make up this share")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--top-k", sampling.top_k, "Only so many of the likeliest tokens; 0: all")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--min-p", sampling.min_p, "Only tokens this likely relative to the likeliest")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--repetition-penalty", sampling.repetition_penalty, "Above 1: less of what was there before")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--frequency-penalty", sampling.frequency_penalty, "-2 to 2, per occurrence in the answer")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--presence-penalty", sampling.presence_penalty, "-2 to 2, once for what the answer has")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--seed", flags->seed, "Same seed and prompt, same answer (default: another one each time)")
+      ->group(group);
+  command.add_option("--stop", flags->options.stops, "Text before which an answer ends; may be repeated")
+      ->allow_extra_args(false)
+      ->group(group);
+  command.add_option("--max-tokens", flags->max_tokens, "Most tokens of one answer, reasoning included")
+      ->check(CLI::Range(1, 1 << 24))
+      ->group(group);
+}
+
+}  // namespace
+
+void RegisterRun(CLI::App& app, int* exit_code) {
+  auto flags = std::make_shared<RunFlags>();
+  CLI::App* command = app.add_subcommand("run", "Chat with a model, or answer one prompt");
+  AddModelFlags(*command, &flags->model);
+  command->add_option("--tokenizer", flags->model.tokenizer, "tokenizer.json or .tiktoken file (default: the model's)");
+  command->add_option("prompt", flags->prompt, "Answer this and leave; piped text follows it");
+  command->add_option("--effort", flags->effort, "How much to think before answering: low, medium, high")
+      ->check(CLI::IsMember({"low", "medium", "high"}))
+      ->capture_default_str();
+  command->add_option("--reasoning", flags->reasoning, "The chain of thought: show, hide")
+      ->check(CLI::IsMember({"show", "hide"}))
+      ->capture_default_str();
+  command->add_option("--system", flags->setup.identity, "Who the model is: first line of the system message");
+  command->add_option("--developer", flags->setup.developer, "Instructions for the model");
+  command->add_option("--date", flags->setup.date, "Date that the model is told (default: today)");
+  command->add_flag("--stats", flags->display.stats, "Tokens per second after each answer");
+  AddSamplingFlags(*command, flags.get());
+  command->footer(
+      "Examples:\n  gptoss run --model gpt-oss-20b\n  gptoss run --model gpt-oss-20b \"Why is the sky blue?\"\n"
+      "  git diff | gptoss run --model gpt-oss-20b \"Write a commit message for this change.\"");
+  command->callback([flags, exit_code] { *exit_code = RunChat(*flags); });
+}
+
+}  // namespace gptoss::cli
