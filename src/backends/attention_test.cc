@@ -82,7 +82,7 @@ const AttentionShape kShapes[] = {
     {8, 1, 64, 128, {{0, 200}, {500, 1}, {127, 3}, {1020, 8}}},
     {3, 1, 32, 4, {{0, 9}, {31, 33}}},
     {6, 2, 24, 1, {{0, 5}, {64, 2}}},
-    {80, 2, 16, 0, {{33, 3}}},              // more heads per kv head than one tile has
+    {112, 2, 16, 0, {{33, 3}}},             // more heads per kv head than one tile has
     {4, 2, 64, 0, {{2100, 1}, {1023, 2}}},  // several parts
     {2, 1, 64, 0, {{0, 1100}}},
 };

@@ -31,7 +31,7 @@ using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
 constexpr int kSplitKeys = 1024;
-constexpr int kMaxQueries = 32;  // query vectors per tile; more heads per kv head than that take several tiles
+constexpr int kMaxQueries = 48;  // query vectors per tile: 6 rows of 8 heads; a multiple of every vector
 /// Below every score that occurs, and finite, so that differences of two of them are 0 and not NaN.
 constexpr float kLowest = -1e30f;
 
@@ -60,6 +60,7 @@ struct State {
 struct Scratch {
   float* q;               // [head_dim, queries], scaled
   float* scores;          // [kKvBlockSize, queries]
+  float* factors;         // [queries] by which earlier sums shrink
   float *k, *v;           // [kKvBlockSize, head_dim] widened
   int32_t *first, *last;  // [queries] first and last key that each query sees
   State part, total;
@@ -67,9 +68,7 @@ struct Scratch {
 
 int64_t StateFloats(int head_dim) { return static_cast<int64_t>(head_dim + 2) * kMaxQueries; }
 
-State MakeState(float* memory, int head_dim) {
-  return {memory, memory + kMaxQueries, memory + 2 * kMaxQueries + 0 * head_dim};
-}
+State MakeState(float* memory) { return {memory, memory + kMaxQueries, memory + 2 * kMaxQueries}; }
 
 void Clear(const State& state, int queries, int head_dim) {
   std::fill_n(state.max, queries, kLowest);
@@ -92,45 +91,83 @@ void Merge(const State& part, int queries, int head_dim, const State& total) {
   }
 }
 
-/// out[r][lanes of query vector `vector`] = sum over i of a[r * stride + i * step] * b[i][…]: kRows rows share each b.
-template <int kRows>
+/// sums[r][v] += a[r * stride + i * step] * b[i * queries + v * lanes …] over i: kRows rows share kVectors query
+/// vectors.
+template <int kRows, int kVectors>
 HWY_INLINE void BroadcastDot(const float* HWY_RESTRICT a, int stride, int step, const float* HWY_RESTRICT b,
-                             int queries, int count, V* sums) {
+                             int queries, int count, V (&sums)[kRows][kVectors]) {
   const D d;
   for (int i = 0; i < count; ++i) {
-    const V column = hn::Load(d, b + i * queries);
-    for (int r = 0; r < kRows; ++r) sums[r] = hn::MulAdd(hn::Set(d, a[r * stride + i * step]), column, sums[r]);
-  }
-}
-
-constexpr int kBroadcastRows = 8;
-static_assert(kKvBlockSize % kBroadcastRows == 0);
-
-/// scores[key][query] = k[key] · q[query]
-void Scores(const float* k, const float* q, int queries, int head_dim, float* scores) {
-  const D d;
-  for (int i = 0; i < queries; i += static_cast<int>(hn::Lanes(d))) {
-    for (int key = 0; key < kKvBlockSize; key += kBroadcastRows) {
-      V sums[kBroadcastRows];
-      for (V& s : sums) s = hn::Zero(d);
-      BroadcastDot<kBroadcastRows>(k + key * head_dim, head_dim, 1, q + i, queries, head_dim, sums);
-      for (int r = 0; r < kBroadcastRows; ++r) hn::Store(sums[r], d, scores + (key + r) * queries + i);
+    V columns[kVectors];
+    for (int v = 0; v < kVectors; ++v) columns[v] = hn::Load(d, b + i * queries + v * hn::Lanes(d));
+    for (int r = 0; r < kRows; ++r) {
+      const V value = hn::Set(d, a[r * stride + i * step]);
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(value, columns[v], sums[r][v]);
     }
   }
 }
 
-/// values[c][query] = values * factor + sum over keys of v[key][c] * weight[key][query]
-void AddValues(const float* v, const float* weights, int queries, int head_dim, int i, V factor, float* values) {
+/// Rows that go with kVectors query vectors: about 12 accumulators in 16 registers.
+template <int kVectors>
+constexpr int kBroadcastRows = kVectors == 1 ? 8 : 4;
+
+/// Calls run.operator()<kVectors>(first query) so that all queries are covered, three vectors at a time where possible.
+template <class Run>
+void ForQueryVectors(int queries, const Run& run) {
+  const int lanes = static_cast<int>(hn::Lanes(D()));
+  int i = 0;
+  for (; i + 3 * lanes <= queries; i += 3 * lanes) run.template operator()<3>(i);
+  if (i + 2 * lanes <= queries) return run.template operator()<2>(i);
+  if (i < queries) run.template operator()<1>(i);
+}
+
+/// scores[key][query] = k[key] · q[query]
+void Scores(const float* k, const float* q, int queries, int head_dim, float* scores) {
+  ForQueryVectors(queries, [&]<int kVectors>(int i) HWY_ATTR {
+    const D d;
+    constexpr int kRows = kBroadcastRows<kVectors>;
+    static_assert(kKvBlockSize % kRows == 0);
+    for (int key = 0; key < kKvBlockSize; key += kRows) {
+      V sums[kRows][kVectors];
+      for (auto& row : sums) std::fill_n(row, kVectors, hn::Zero(d));
+      BroadcastDot<kRows, kVectors>(k + key * head_dim, head_dim, 1, q + i, queries, head_dim, sums);
+      for (int r = 0; r < kRows; ++r) {
+        for (int v = 0; v < kVectors; ++v) {
+          hn::Store(sums[r][v], d, scores + (key + r) * queries + i + v * hn::Lanes(d));
+        }
+      }
+    }
+  });
+}
+
+/// values[c][query] = values[c][query] * factors[query] + sum over keys of v[key][c] * weights[key][query], for kRows
+/// channels from `c` on.
+template <int kRows, int kVectors>
+void AddChannels(const float* v, const float* weights, const float* factors, int queries, int head_dim, int c, int i,
+                 float* values) {
   const D d;
-  const auto run = [&]<int kRows>(int c) HWY_ATTR {
-    V sums[kRows];
-    for (int r = 0; r < kRows; ++r) sums[r] = hn::Mul(hn::Load(d, values + (c + r) * queries + i), factor);
-    BroadcastDot<kRows>(v + c, 1, head_dim, weights + i, queries, kKvBlockSize, sums);
-    for (int r = 0; r < kRows; ++r) hn::Store(sums[r], d, values + (c + r) * queries + i);
-  };
-  int c = 0;
-  for (; c + kBroadcastRows <= head_dim; c += kBroadcastRows) run.template operator()<kBroadcastRows>(c);
-  for (; c < head_dim; ++c) run.template operator()<1>(c);
+  const auto at = [&](int r, int vector) { return values + (c + r) * queries + i + vector * hn::Lanes(d); };
+  V sums[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int n = 0; n < kVectors; ++n) {
+      sums[r][n] = hn::Mul(hn::Load(d, at(r, n)), hn::Load(d, factors + i + n * hn::Lanes(d)));
+    }
+  }
+  BroadcastDot<kRows, kVectors>(v + c, 1, head_dim, weights + i, queries, kKvBlockSize, sums);
+  for (int r = 0; r < kRows; ++r) {
+    for (int n = 0; n < kVectors; ++n) hn::Store(sums[r][n], d, at(r, n));
+  }
+}
+
+void AddValues(const float* v, const float* weights, const float* factors, int queries, int head_dim, float* values) {
+  ForQueryVectors(queries, [&]<int kVectors>(int i) HWY_ATTR {
+    constexpr int kRows = kBroadcastRows<kVectors>;
+    int c = 0;
+    for (; c + kRows <= head_dim; c += kRows) {
+      AddChannels<kRows, kVectors>(v, weights, factors, queries, head_dim, c, i, values);
+    }
+    for (; c < head_dim; ++c) AddChannels<1, kVectors>(v, weights, factors, queries, head_dim, c, i, values);
+  });
 }
 
 /// Takes the 32 keys from `position` on into `state`. Keys outside a query's [first, last] have no weight for it;
@@ -167,9 +204,10 @@ void AddBlock(const Scratch& s, const float* k, const float* v, int queries, int
     }
     const V factor = hn::Exp(d, hn::Sub(old_max, max));
     hn::Store(max, d, state.max + i);
+    hn::Store(factor, d, s.factors + i);
     hn::Store(hn::MulAdd(hn::Load(d, state.sum + i), factor, sum), d, state.sum + i);
-    AddValues(v, s.scores, queries, head_dim, i, factor, state.values);
   }
+  AddValues(v, s.scores, s.factors, queries, head_dim, state.values);
 }
 
 /// The work on one item with what it needs of the arguments.
@@ -286,12 +324,13 @@ std::vector<Scratch> MakeScratch(ExecContext& context, int head_dim) {
     const auto floats = [&](int64_t count) { return context.scratch.Allocate<float>(count); };
     s.q = floats(kMaxQueries * head_dim);
     s.scores = floats(kKvBlockSize * kMaxQueries);
+    s.factors = floats(kMaxQueries);
     s.k = floats(kKvBlockSize * head_dim);
     s.v = floats(kKvBlockSize * head_dim);
     s.first = context.scratch.Allocate<int32_t>(kMaxQueries);
     s.last = context.scratch.Allocate<int32_t>(kMaxQueries);
-    s.part = MakeState(floats(StateFloats(head_dim)), head_dim);
-    s.total = MakeState(floats(StateFloats(head_dim)), head_dim);
+    s.part = MakeState(floats(StateFloats(head_dim)));
+    s.total = MakeState(floats(StateFloats(head_dim)));
   }
   return scratch;
 }
@@ -322,7 +361,7 @@ void RunSplit(ExecContext& context, const AttentionArgs& args, const std::vector
   float* states = context.scratch.Allocate<float>(state_floats * static_cast<int64_t>(work.size()));
   context.pool.Run(static_cast<int64_t>(work.size()), [&](int64_t task, int worker) {
     const TileRunner runner(args, tiles[work[task].first], scratch[worker]);
-    runner.RunPart(work[task].second, MakeState(states + task * state_floats, args.head_dim));
+    runner.RunPart(work[task].second, MakeState(states + task * state_floats));
   });
   const Scratch& s = scratch[0];
   for (size_t w = 0; w < work.size();) {
@@ -330,7 +369,7 @@ void RunSplit(ExecContext& context, const AttentionArgs& args, const std::vector
     const TileRunner runner(args, tiles[tile], s);
     runner.ClearTotal(s.total);
     for (; w < work.size() && work[w].first == tile; ++w) {
-      runner.MergeInto(MakeState(states + static_cast<int64_t>(w) * state_floats, args.head_dim), s.total);
+      runner.MergeInto(MakeState(states + static_cast<int64_t>(w) * state_floats), s.total);
     }
     runner.Finish(s.total);
   }
