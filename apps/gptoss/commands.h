@@ -12,7 +12,9 @@ namespace gptoss::cli {
 /// Registers a subcommand on `app`; when it is chosen and done, `*exit_code` holds what main returns.
 void RegisterConvert(CLI::App& app, int* exit_code);
 void RegisterInspect(CLI::App& app, int* exit_code);
+void RegisterParse(CLI::App& app, int* exit_code);
 void RegisterPull(CLI::App& app, int* exit_code);
+void RegisterRender(CLI::App& app, int* exit_code);
 void RegisterSynth(CLI::App& app, int* exit_code);
 void RegisterTokenize(CLI::App& app, int* exit_code);
 

@@ -24,7 +24,9 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   gptoss::cli::RegisterConvert(app, &exit_code);
   gptoss::cli::RegisterInspect(app, &exit_code);
+  gptoss::cli::RegisterParse(app, &exit_code);
   gptoss::cli::RegisterPull(app, &exit_code);
+  gptoss::cli::RegisterRender(app, &exit_code);
   gptoss::cli::RegisterSynth(app, &exit_code);
   gptoss::cli::RegisterTokenize(app, &exit_code);
   try {
