@@ -88,6 +88,7 @@ std::optional<std::string> MessageAssembler::Add(std::string_view line) {
     open_ = Open::kNone;
     return std::string();
   }
+  if (line.find('\n') != std::string_view::npos) multi_line_ = true;
   if (open_ == Open::kBlock) {
     const bool last = line.ends_with(kQuotes);
     if (last) line.remove_suffix(kQuotes.size());
@@ -109,6 +110,10 @@ std::optional<std::string> MessageAssembler::Add(std::string_view line) {
   }
   open_ = Open::kNone;
   return std::exchange(text_, {});
+}
+
+std::string MessageAssembler::AsOneEntry(const std::string& message) {
+  return std::string(kQuotes) + message + std::string(kQuotes);
 }
 
 void MessageAssembler::Discard() {

@@ -28,12 +28,15 @@ std::string_view ChatHelp();
 /// line begins a block that lasts to a line ending in """.
 class MessageAssembler {
  public:
-  /// Adds a line without its line end; returns the message when it is complete.
+  /// Adds a line without its line end; returns the message when it is complete. A line with line ends within (pasted,
+  /// or from the history) is one line.
   std::optional<std::string> Add(std::string_view line);
   /// A message has been begun and is not complete.
   bool open() const { return open_ != Open::kNone; }
   /// The last message was typed in several lines, or in a block: it is text, whatever it begins with.
   bool multi_line() const { return multi_line_; }
+  /// `message` so that Add gives it back at once.
+  static std::string AsOneEntry(const std::string& message);
   void Discard();
   /// The input has ended: what there is of an open message.
   std::optional<std::string> Finish();

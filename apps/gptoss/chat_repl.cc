@@ -51,14 +51,12 @@ int ChatRepl::Run() {
   LineEditor editor(DefaultHistoryFile());
   MessageAssembler assembler;
   bool warned = false;
-  std::string entry;  // all lines of a message, for the history
   for (;;) {
     std::string line;
     const auto outcome = editor.Read(assembler.open() ? "... " : ">>> ", &line);
     if (outcome == LineEditor::Outcome::kInterrupted || outcome == LineEditor::Outcome::kInterruptedEmpty) {
       const bool idle = outcome == LineEditor::Outcome::kInterruptedEmpty && !assembler.open();
       assembler.Discard();
-      entry.clear();
       if (idle && warned) return 0;
       if (idle) Note("Ctrl-C once more, Ctrl-D or /quit leaves");
       warned = idle;
@@ -73,15 +71,14 @@ int ChatRepl::Run() {
         return 0;
       }
     } else {
-      entry += (entry.empty() ? "" : "\n") + line;
       message = assembler.Add(line);
     }
     if (!message.has_value()) continue;
-    if (entry.find_first_not_of(" \t\n") != std::string::npos) editor.Remember(entry);
-    entry.clear();
+    if (message->find_first_not_of(" \t\n") == std::string::npos) continue;
+    editor.Remember(assembler.multi_line() ? MessageAssembler::AsOneEntry(*message) : *message);
     if (!assembler.multi_line() && IsChatCommand(*message)) {
       if (!Obey(*message)) return 0;
-    } else if (message->find_first_not_of(" \t\n") != std::string::npos) {
+    } else {
       Send(!assembler.multi_line() && message->starts_with("//") ? message->substr(1) : *message);
     }
   }

@@ -85,6 +85,10 @@ TEST(MessageAssembler, PutsLinesTogether) {
   EXPECT_THAT(Assemble({"say \"\"\"", "x"}), ElementsAre("say \"\"\"", "x"));
   EXPECT_THAT(Assemble({"\"\"\"", "never closed"}), ElementsAre("never closed\n…"));
   EXPECT_THAT(Assemble({"open\\"}), ElementsAre("open\n…"));
+  EXPECT_THAT(Assemble({"pasted\nlines", "x"}), ElementsAre("pasted\nlines", "x"));
+  for (const std::string message : {"a\nb", "say \"hi\"", "\"\"\"", "\nx\\\n"}) {
+    EXPECT_THAT(Assemble({MessageAssembler::AsOneEntry(message)}), ElementsAre(message));
+  }
 }
 
 TEST(MessageAssembler, KnowsWhetherAMessageIsOneLine) {
@@ -99,6 +103,8 @@ TEST(MessageAssembler, KnowsWhetherAMessageIsOneLine) {
   assembler.Discard();
   EXPECT_FALSE(assembler.open());
   EXPECT_EQ(assembler.Add("fresh"), "fresh");
+  EXPECT_EQ(assembler.Add("/quit\nis pasted"), "/quit\nis pasted");
+  EXPECT_TRUE(assembler.multi_line());
 }
 
 TEST(EscapeControls, ShowsWhatATerminalWouldObey) {

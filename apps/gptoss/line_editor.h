@@ -33,7 +33,8 @@ class LineEditor {
     kInterruptedEmpty,  // Ctrl-C on an empty line
     kEnd,               // Ctrl-D on an empty line, or the terminal is gone
   };
-  /// Reads one line, without its line end, into `line`.
+  /// Reads one line, without its line end, into `line`. What was pasted, or comes from the history, may have line ends
+  /// within.
   Outcome Read(const std::string& prompt, std::string* line);
   /// Adds an entry, which may have several lines, to the history and its file.
   void Remember(const std::string& entry);

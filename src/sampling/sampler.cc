@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdio>
 #include <string>
 
 #include "base/check.h"
@@ -15,7 +16,8 @@ namespace {
 constexpr uint64_t kSamplingStream = Fnv1a64("sampling");
 
 Status OutOfRange(const char* field, double value, const char* range) {
-  std::string number = std::to_string(value);
+  char number[32];
+  std::snprintf(number, sizeof number, "%g", value);
   return InvalidArgument(std::string(field) + " is " + number + ", but must be " + range);
 }
 
