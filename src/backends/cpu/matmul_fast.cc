@@ -49,34 +49,39 @@ struct Scratch {
   float* sums;   // accumulators, SumIndex<kTileRows, kTileTokens>
 };
 
-/// One row of weights, in batches of kBatchGroups groups. The last batch may be partial: it is read through a copy, so
-/// that nothing past the row is touched.
+/// One row of weights, in batches of kBatchGroups groups. A partial last batch is read in place if what lies behind it
+/// belongs to the same matrix and no group mixes the two; else through a copy padded with zeros.
 template <class Format>
 class RowReader {
  public:
   RowReader(const WeightMatrix& w, int64_t row)
-      : blocks_(w.cols / kBlockSize),
-        values_(reinterpret_cast<const uint8_t*>(w.Row(row))),
+      : values_(reinterpret_cast<const uint8_t*>(w.Row(row))),
         scales_(reinterpret_cast<const uint8_t*>(w.RowScales(row))) {
-    const int64_t whole = blocks_ / kBatchBlocks * kBatchBlocks, rest = blocks_ - whole;
+    const int64_t blocks = w.cols / kBlockSize, rest = blocks % kBatchBlocks;
+    const int64_t blocks_behind = (w.rows - 1 - row % w.rows) * blocks;
+    in_place_ = blocks / kBatchBlocks;
     if (rest == 0) return;
+    if (rest % kGroupBlocks == 0 && blocks_behind >= kBatchBlocks) {
+      ++in_place_;
+      return;
+    }
     std::memset(tail_values_, 0, sizeof(tail_values_));
     std::memset(tail_scales_, 0, sizeof(tail_scales_));
+    const int64_t whole = in_place_ * kBatchBlocks;
     std::memcpy(tail_values_, values_ + whole * Format::kBlockBytes, static_cast<size_t>(rest * Format::kBlockBytes));
     std::memcpy(tail_scales_, scales_ + whole * Format::kScaleBytes, static_cast<size_t>(rest * Format::kScaleBytes));
   }
 
   HWY_INLINE const uint8_t* Values(int64_t batch) const {
-    return IsWhole(batch) ? values_ + batch * kBatchBlocks * Format::kBlockBytes : tail_values_;
+    return batch < in_place_ ? values_ + batch * kBatchBlocks * Format::kBlockBytes : tail_values_;
   }
   HWY_INLINE const uint8_t* Scales(int64_t batch) const {
-    return IsWhole(batch) ? scales_ + batch * kBatchBlocks * Format::kScaleBytes : tail_scales_;
+    return batch < in_place_ ? scales_ + batch * kBatchBlocks * Format::kScaleBytes : tail_scales_;
   }
 
  private:
-  bool IsWhole(int64_t batch) const { return (batch + 1) * kBatchBlocks <= blocks_; }
-  int64_t blocks_;
   const uint8_t *values_, *scales_;
+  int64_t in_place_;  // batches that are read where they are
   alignas(32) uint8_t tail_values_[kBatchBlocks * Format::kBlockBytes];
   alignas(32) uint8_t tail_scales_[kBatchBlocks * Format::kScaleBytes];
 };

@@ -2,8 +2,9 @@
 //
 // A group is as many blocks of 32 columns as fit the 128-bit parts of a vector: one, or two with 256-bit vectors, one
 // in each part. A group has four vectors of 16-bit integers; vector v holds, of each block, the 8 columns
-//   MXFP4: v, v + 4, v + 8 …, which shifts of the packed codes give without any shuffle,
-//   Q8_0:  8v … 8v + 7, the natural order.
+//   MXFP4: v, v + 4, v + 8 …
+//   Q8_0:  v, v + 2, v + 4 … of columns 0 to 15 for v = 0 and 1, of columns 16 to 31 for v = 2 and 3,
+// which shifts and masks of the stored bytes give without any shuffle.
 // A multiply-add of pairs then keeps each block in its own part, where one multiplication applies both scales.
 
 #include <algorithm>
@@ -47,7 +48,7 @@ static_assert(kBatchBlocks == kLanes32);
 
 inline constexpr float kActivationSteps = 32767.0f;
 
-/// 256 times the doubled codes: the lookup finds them by the high byte of each 16-bit value.
+/// Decoded MXFP4 weights are 256 times the doubled codes.
 inline constexpr float kMxfp4Unit = 1.0f / 512.0f;
 
 constexpr int64_t GroupsOf(int64_t cols) { return (cols / kBlockSize + kGroupBlocks - 1) / kGroupBlocks; }
@@ -105,7 +106,7 @@ inline void QuantizeRow(const float* x, int64_t cols, bool mxfp4, int64_t groups
     std::fill_n(group.scales + part * 4, 4, scale);
     for (int v = 0; v < 4; ++v) {
       int16_t* to = group.values + v * kLanes16 + part * 8;
-      for (int i = 0; i < 8; ++i) to[i] = static_cast<int16_t>(block[mxfp4 ? 4 * i + v : 8 * v + i]);
+      for (int i = 0; i < 8; ++i) to[i] = static_cast<int16_t>(block[mxfp4 ? 4 * i + v : v / 2 * 16 + 2 * i + v % 2]);
     }
   }
 }
@@ -125,13 +126,14 @@ struct Mxfp4Format {
     const D8 d8;
     const auto table = hn::LoadDup128(d8, kFp4Doubled.data());
     const auto bits = hn::LoadU(du, reinterpret_cast<const uint16_t*>(codes));
-    const auto mask = hn::Set(du, 0x0F00);
-    // The low byte of each index is 0 and finds 0.
+    const auto nibbles = hn::Set(du, 0x0F0F);
     const auto look_up = [&](hn::Vec<DU16> index) HWY_ATTR {
-      return hn::BitCast(d, hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(index, mask))));
+      return hn::BitCast(d, hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(index, nibbles))));
     };
-    return {{look_up(hn::ShiftLeft<8>(bits)), look_up(hn::ShiftLeft<4>(bits)), look_up(bits),
-             look_up(hn::ShiftRight<4>(bits))}};
+    const auto even = look_up(bits), odd = look_up(hn::ShiftRight<4>(bits));
+    // Left in the high byte, a value keeps its sign and is 256 times as large.
+    const auto high = hn::Set(d, static_cast<int16_t>(0xFF00));
+    return {{hn::ShiftLeft<8>(even), hn::ShiftLeft<8>(odd), hn::And(even, high), hn::And(odd, high)}};
   }
 
   /// kBatchBlocks scales. 2^-127 for scale 0 is the subnormal whose bits are 0x00400000; 255 is infinity.
@@ -157,10 +159,9 @@ struct Q8Format {
 #else
     const auto low = a, high = b;
 #endif
-    // Each quant in the high byte of 16 bits, then shifted down with its sign.
-    const auto widen = [&](hn::Vec<D8> pairs) HWY_ATTR { return hn::ShiftRight<8>(hn::BitCast(d, pairs)); };
-    return {{widen(hn::InterleaveLower(d8, low, low)), widen(hn::InterleaveUpper(d8, low, low)),
-             widen(hn::InterleaveLower(d8, high, high)), widen(hn::InterleaveUpper(d8, high, high))}};
+    const auto w_low = hn::BitCast(d, low), w_high = hn::BitCast(d, high);
+    return {{hn::ShiftRight<8>(hn::ShiftLeft<8>(w_low)), hn::ShiftRight<8>(w_low),
+             hn::ShiftRight<8>(hn::ShiftLeft<8>(w_high)), hn::ShiftRight<8>(w_high)}};
   }
 
   static HWY_INLINE VF Scales(const uint8_t* HWY_RESTRICT scales) {
