@@ -40,7 +40,8 @@ constexpr int kTileRows = 2;          // weight rows per tile
 constexpr int kTileTokens = 4;        // 2 x 4 accumulators, 4 weights and the sum in progress fit 16 registers
 constexpr int kDirectTokens = 3;      // up to here weights are decoded in registers, past it into a panel
 constexpr int64_t kChunkGroups = 16;  // groups per pass: 4 activation rows and 2 weight rows stay in 32 KB of L1
-constexpr int64_t kPrefetchBytes = 1024;
+constexpr int64_t kCacheLine = 64;
+constexpr int64_t kPrefetchBytes = 8192;  // 1 KB gave three quarters of the rate, none half of it, on Zen 3
 
 /// A worker's memory.
 struct Scratch {
@@ -114,8 +115,10 @@ HWY_NOINLINE void DirectPair(const WeightMatrix& w, int64_t row0, int64_t row1, 
     ForGroups(batch, x.groups, [&]<int kGroup>() HWY_ATTR {
       constexpr int64_t kAt = kGroup * kGroupBlocks * Format::kBlockBytes;
       const int64_t group = batch * kBatchGroups + kGroup;
-      hwy::Prefetch(codes0 + kAt + kPrefetchBytes);
-      hwy::Prefetch(codes1 + kAt + kPrefetchBytes);
+      if constexpr (kAt % kCacheLine == 0) {
+        hwy::Prefetch(codes0 + kAt + kPrefetchBytes);
+        hwy::Prefetch(codes1 + kAt + kPrefetchBytes);
+      }
       const VF scale0 = SpreadScales<kGroup>(all0), scale1 = SpreadScales<kGroup>(all1);
       const WeightGroup w0 = Format::Load(codes0 + kAt);
       for (int t = 0; t < kTokens; ++t) {

@@ -15,12 +15,16 @@
 #define GPTOSS_BACKENDS_CPU_UNPACK_INL_H_
 #endif
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace gptoss::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+/// How far ahead 16-bit weights are fetched; see kPrefetchBytes in matmul_fast.cc.
+inline constexpr int64_t kPrefetchValues = 4096;
 
 inline void UnpackBf16(const uint16_t* HWY_RESTRICT from, int64_t count, float* HWY_RESTRICT to) {
   const hn::ScalableTag<float> d;
@@ -29,6 +33,7 @@ inline void UnpackBf16(const uint16_t* HWY_RESTRICT from, int64_t count, float* 
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
   for (; i + lanes <= count; i += lanes) {
+    hwy::Prefetch(from + i + kPrefetchValues);
     const auto bits = hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, from + i)));
     hn::StoreU(hn::BitCast(d, bits), d, to + i);
   }
