@@ -1,5 +1,6 @@
 // gptoss run: a chat in the terminal, or one answer to a prompt from the command line or a pipe.
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -34,10 +35,17 @@ struct RunFlags {
   std::optional<uint64_t> seed;
 };
 
-/// All of stdin. Says so when nothing comes: an inherited pipe that nobody closes would look like a program that hangs.
-Result<std::string> ReadPipedInput() {
+/// All of stdin. An inherited pipe that nobody closes would look like a program that hangs, so a wait is announced. A
+/// shell's pipe is worth any wait, for it may come from a slow command; a socket is how programs start other programs,
+/// often without a thought about stdin, so next to a prompt (`optional`) a silent one is passed over.
+Result<std::string> ReadPipedInput(bool optional) {
   pollfd input{STDIN_FILENO, POLLIN, 0};
   if (::poll(&input, 1, 2000) == 0) {
+    struct stat kind {};
+    if (optional && ::fstat(STDIN_FILENO, &kind) == 0 && S_ISSOCK(kind.st_mode)) {
+      std::fputs("gptoss: nothing comes from the socket on stdin; answering without it\n", stderr);
+      return std::string();
+    }
     std::fputs("gptoss: waiting for the end of piped input; without any, use < /dev/null\n", stderr);
   }
   std::string text;
@@ -64,7 +72,7 @@ Result<std::optional<std::string>> ReadPrompt(const RunFlags& flags) {
   for (const std::string& word : flags.prompt) prompt += (prompt.empty() ? "" : " ") + word;
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
   if (!terminal) {
-    GPTOSS_ASSIGN_OR_RETURN(const std::string piped, ReadPipedInput());
+    GPTOSS_ASSIGN_OR_RETURN(const std::string piped, ReadPipedInput(/*optional=*/!prompt.empty()));
     if (!prompt.empty() && !piped.empty()) prompt += "\n\n";
     prompt += piped;
   } else if (flags.prompt.empty()) {
@@ -101,6 +109,8 @@ int RunOnce(ChatSession& session, const std::string& prompt, const ChatDisplay& 
   InterruptFlag interrupts;
   const auto turn = AskAndShow(session, prompt, display);
   if (!turn.ok()) return Fail(turn.status());
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    return Fail(IoError("stdout: the answer cannot be written"));
   return turn->interrupted ? 1 : 0;
 }
 

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -60,6 +61,19 @@ class OneShot(unittest.TestCase):
         self.assertEqual(run(*flags, "one\n\ntwo")[1], run(*flags, "one", stdin=b"two\n")[1])
         self.assertEqual(run(*flags, "one two")[1], run(*flags, "one", "two")[1])
 
+    def test_a_silent_socket_is_passed_over_and_a_silent_pipe_is_not(self):
+        flags = [GPTOSS, "run", *DATE, "--seed", "2", "--max-tokens", "5", "one"]
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            done = subprocess.run(flags, stdin=theirs, capture_output=True, timeout=LIMIT_S)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("socket", done.stderr.decode())
+        self.assertEqual(done.stdout, run(*flags[4:])[1])
+        process = subprocess.Popen(flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertIn(b"waiting", process.stderr.readline())
+        out, _ = process.communicate(b"two", timeout=LIMIT_S)
+        self.assertEqual(out, run(*flags[4:], stdin=b"two")[1])
+
     def test_random_answers_are_capped(self):
         _, _, err = run("--seed", "3", "--stats", "Hello")
         tokens = int(re.search(r"answer: (\d+) tokens", err).group(1))
@@ -93,6 +107,14 @@ class OneShot(unittest.TestCase):
         code, _, err = run("--context", "20", "x")
         self.assertEqual(code, 1)
         self.assertIn("--context", err)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
+    def test_an_answer_that_cannot_be_written_is_a_failure(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([GPTOSS, "run", "-q", "--max-tokens", "5", "x"], stdin=subprocess.DEVNULL, stdout=full,
+                                  stderr=subprocess.PIPE, timeout=LIMIT_S)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("stdout", done.stderr.decode())
 
     def test_interrupt_keeps_what_was_said(self):
         process = subprocess.Popen([GPTOSS, "run", *DATE, "--seed", "1", "--max-tokens", "100000", "--context", "131072",
@@ -254,6 +276,27 @@ class Chat(unittest.TestCase):
         stats = t.prompt().decode()
         total, new = map(int, re.match(r"(\d+) tokens, (\d+) of them new", stats).groups())
         self.assertLess(new, total)
+
+    def test_a_reused_cache_answers_like_a_fresh_one(self):
+        flags = ["--exact", "--cpu", "reference", "--temperature", "0", "--max-tokens", "12"]
+        answers = []
+        for session in ("grown", "loaded"):
+            t = self.start(*flags)
+            if session == "grown":
+                t.line("a first question")
+                t.prompt()
+                self.saved(t, "first.json")
+            else:
+                t.line("/load first.json")
+                t.expect("1 question")
+                t.prompt()
+            t.line("and a second one")
+            t.prompt()
+            messages = self.saved(t, session + ".json")
+            self.assertEqual(self.questions(messages), ["a first question", "and a second one"])
+            answers.append(messages[-1])
+        self.assertEqual(answers[0]["role"], "assistant")
+        self.assertEqual(answers[0], answers[1])
 
     def test_messages_of_several_lines(self):
         t = self.start("--max-tokens", "5")
