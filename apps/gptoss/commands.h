@@ -10,13 +10,20 @@
 namespace gptoss::cli {
 
 /// Registers a subcommand on `app`; when it is chosen and done, `*exit_code` holds what main returns.
+void RegisterBench(CLI::App& app, int* exit_code);
 void RegisterConvert(CLI::App& app, int* exit_code);
+void RegisterGenerate(CLI::App& app, int* exit_code);
+void RegisterInfo(CLI::App& app, int* exit_code);
 void RegisterInspect(CLI::App& app, int* exit_code);
+void RegisterLogits(CLI::App& app, int* exit_code);
 void RegisterParse(CLI::App& app, int* exit_code);
+void RegisterPlan(CLI::App& app, int* exit_code);
 void RegisterPull(CLI::App& app, int* exit_code);
 void RegisterRender(CLI::App& app, int* exit_code);
+void RegisterRun(CLI::App& app, int* exit_code);
 void RegisterSynth(CLI::App& app, int* exit_code);
 void RegisterTokenize(CLI::App& app, int* exit_code);
+void RegisterVerify(CLI::App& app, int* exit_code);
 
 /// Prints "gptoss: MESSAGE" to stderr and returns 1 (2 for kInvalidArgument that concerns a flag: use UsageError).
 int Fail(const Status& status);

@@ -22,13 +22,20 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "gptoss " GPTOSS_VERSION);
   int exit_code = 0;
+  gptoss::cli::RegisterBench(app, &exit_code);
   gptoss::cli::RegisterConvert(app, &exit_code);
+  gptoss::cli::RegisterGenerate(app, &exit_code);
+  gptoss::cli::RegisterInfo(app, &exit_code);
   gptoss::cli::RegisterInspect(app, &exit_code);
+  gptoss::cli::RegisterLogits(app, &exit_code);
   gptoss::cli::RegisterParse(app, &exit_code);
+  gptoss::cli::RegisterPlan(app, &exit_code);
   gptoss::cli::RegisterPull(app, &exit_code);
   gptoss::cli::RegisterRender(app, &exit_code);
+  gptoss::cli::RegisterRun(app, &exit_code);
   gptoss::cli::RegisterSynth(app, &exit_code);
   gptoss::cli::RegisterTokenize(app, &exit_code);
+  gptoss::cli::RegisterVerify(app, &exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -70,6 +70,13 @@ Status MappedFile::ReadAt(uint64_t offset, std::span<std::byte> dst) const {
   return Status();
 }
 
+void DropResidentPages(std::span<const std::byte> mapped) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(mapped.data()) + page - 1) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(mapped.data() + mapped.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 Result<std::string> ReadTextFile(const std::string& path, uint64_t max_bytes) {
   GPTOSS_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   if (file.size() > max_bytes) {

@@ -40,6 +40,9 @@ class MappedFile {
   uint64_t size_ = 0;
 };
 
+/// Tells the system that the pages of a mapped range need not stay in this process; they come back when touched.
+void DropResidentPages(std::span<const std::byte> mapped);
+
 /// Whole contents of a small text file. On failure: kNotFound, kIo, or kResourceExhausted past `max_bytes`.
 Result<std::string> ReadTextFile(const std::string& path, uint64_t max_bytes = 64u << 20);
 

@@ -80,9 +80,9 @@ class [[nodiscard]] Result {
 #define GPTOSS_CONCAT_INNER(a, b) a##b
 #define GPTOSS_CONCAT(a, b) GPTOSS_CONCAT_INNER(a, b)
 
-#define GPTOSS_RETURN_IF_ERROR(expr)                                      \
-  do {                                                                    \
-    if (::gptoss::Status status_ = (expr); !status_.ok()) return status_; \
+#define GPTOSS_RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                                      \
+    if (::gptoss::Status gptoss_status = (expr); !gptoss_status.ok()) return gptoss_status; \
   } while (0)
 
 /// GPTOSS_ASSIGN_OR_RETURN(auto x, Function());

@@ -9,6 +9,9 @@ namespace {
 /// Rows whose logits are computed at once when all positions are wanted: 32 rows of the released models are 26 MB.
 constexpr int kLogitRows = 32;
 
+/// Tokens after which embedding pages of the mapped file are let go: each may have brought in 64 kB around its row.
+constexpr int kReleaseInterval = 256;
+
 int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 
 }  // namespace
@@ -103,6 +106,11 @@ void FillBlockTables(std::span<const std::span<const int32_t>> tables, KvGroupBa
 
 void ModelRunner::FinishChunk(Sequence& sequence, int count) {
   sequence.computed_ += count;
+  tokens_since_release_ += count;
+  if (tokens_since_release_ >= kReleaseInterval) {
+    model_.weights().ReleaseMappedPages();
+    tokens_since_release_ = 0;
+  }
   const int first_needed = sequence.computed_ - model_.config().sliding_window + 1;
   sequence.tables_[static_cast<int>(KvGroup::kSliding)].ReleaseBefore(std::max(0, first_needed));
 }

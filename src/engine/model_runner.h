@@ -92,6 +92,7 @@ class ModelRunner {
   KvMemory kv_;
   ScratchArena scratch_;
   ExecContext context_;
+  int tokens_since_release_ = 0;
 };
 
 }  // namespace gptoss

@@ -40,6 +40,7 @@ class GptOss {
 
   const ModelConfig& config() const { return weights_.config; }
   const Ops& ops() const { return ops_; }
+  const ModelWeights& weights() const { return weights_; }
 
   /// Runs the batch through all layers, appending keys and values to `kv`, and writes the final-normed rows
   /// batch.logit_rows to `hidden` [logit rows, H]. Tokens must be below vocab_size, positions below max_context.

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/mmap_file.h"
 #include "model/weights.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
@@ -274,6 +275,11 @@ WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense) {
     }
   }
   return plan;
+}
+
+void ModelWeights::ReleaseMappedPages() const {
+  if (source == nullptr) return;
+  DropResidentPages({embedding.data, static_cast<size_t>(embedding.rows) * RowBytes(embedding.dtype, embedding.cols)});
 }
 
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,

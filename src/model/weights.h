@@ -43,6 +43,9 @@ struct ModelWeights {
 
   HostBuffer memory;
   std::shared_ptr<const Checkpoint> source;  // set only while something points into its mapping
+
+  /// Lets go of the embedding rows that were read from the mapped file, so that they do not add up over a long run.
+  void ReleaseMappedPages() const;
 };
 
 /// Bytes by purpose, known before anything is read.

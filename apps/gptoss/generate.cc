@@ -1,0 +1,76 @@
+#include <cstdio>
+
+#include "commands.h"
+#include "engine/generator.h"
+#include "json/json.h"
+#include "model_session.h"
+
+namespace gptoss::cli {
+namespace {
+
+struct GenerateFlags {
+  ModelFlags model;
+  std::string tokens_file;
+  GenerateRequest request;
+  bool json = false;
+};
+
+Json TimingsJson(const GenerateTimings& t, double load_s) {
+  const auto rate = [](int n, double s) { return s > 0 ? n / s : 0.0; };
+  return {{"load_s", load_s},
+          {"prompt_tokens", t.prompt_tokens},
+          {"prefill_s", t.prefill_s},
+          {"prefill_tok_s", rate(t.prompt_tokens, t.prefill_s)},
+          {"output_tokens", t.output_tokens},
+          {"decode_s", t.decode_s},
+          {"decode_tok_s", rate(t.output_tokens - 1, t.decode_s)}};
+}
+
+int RunGenerate(GenerateFlags flags) {
+  auto sequences = ReadTokensFile(flags.tokens_file);
+  if (!sequences.ok()) return Fail(sequences.status());
+  if (sequences->size() != 1) return Fail(InvalidArgument(flags.tokens_file + ": generate takes one sequence"));
+  const std::vector<int32_t>& prompt = sequences->front();
+  flags.model.context = std::max(flags.model.context, static_cast<int>(prompt.size()) + flags.request.max_tokens);
+  auto session = ModelSession::Open(flags.model);
+  if (!session.ok()) return Fail(session.status());
+  auto sequence = (*session)->runner->NewSequence();
+  sequence->Append(prompt);
+  const auto result = Generate(*(*session)->runner, *sequence, flags.request, nullptr);
+  if (!result.ok()) return Fail(result.status());
+  if (flags.json) {
+    const Json document = {{"ids", result->tokens},
+                           {"stop_reason", StopReasonName(result->reason)},
+                           {"timings", TimingsJson(result->timings, (*session)->load_s)}};
+    std::printf("%s\n", WriteJson(document).c_str());
+  } else {
+    for (int32_t id : result->tokens) std::printf("%d\n", id);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void RegisterGenerate(CLI::App& app, int* exit_code) {
+  auto flags = std::make_shared<GenerateFlags>();
+  flags->request.max_tokens = 16;
+  CLI::App* command = app.add_subcommand("generate", "Continue given tokens, without any chat format");
+  AddModelFlags(*command, &flags->model);
+  command->add_option("--tokens-file", flags->tokens_file, "JSON array of token ids")->required();
+  command->add_option("--max-tokens", flags->request.max_tokens, "Most tokens to make")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  command->add_option("--temperature", flags->request.sampling.temperature, "0 = always the likeliest token")
+      ->capture_default_str();
+  command->add_option("--top-p", flags->request.sampling.top_p)->capture_default_str();
+  command->add_option("--top-k", flags->request.sampling.top_k)->capture_default_str();
+  command->add_option("--min-p", flags->request.sampling.min_p)->capture_default_str();
+  command->add_option("--seed", flags->request.sampling.seed)->capture_default_str();
+  command->add_option("--stop-token", flags->request.stop_tokens, "Token id that ends the output; may be repeated");
+  command->add_flag("--json", flags->json, "One JSON document instead of one id a line");
+  command->footer(
+      "Example:\n  gptoss generate --model DIR --tokens-file ids.json --max-tokens 32 --temperature 0 --json");
+  command->callback([flags, exit_code] { *exit_code = RunGenerate(*flags); });
+}
+
+}  // namespace gptoss::cli

@@ -1,0 +1,189 @@
+#include "model_session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <sstream>
+#include <thread>
+
+#include "base/mmap_file.h"
+#include "hub/cache.h"
+#include "json/json.h"
+#include "progress.h"
+
+namespace gptoss::cli {
+namespace {
+
+constexpr int kEmbeddedVocabulary = 201088;  // so that any o200k_harmony token can be sampled
+
+Result<std::shared_ptr<const Checkpoint>> MakeEmbeddedDefault() {
+  SynthOptions options;
+  GPTOSS_ASSIGN_OR_RETURN(options.config, NamedConfig("micro"));
+  options.config.vocab_size = kEmbeddedVocabulary;
+  options.config.hidden_size = 64;  // the vocabulary alone takes 100 MB at twice this width
+  options.config.intermediate_size = 64;
+  options.seed = 1;
+  GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, MakeSyntheticCheckpoint(options));
+  return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+}
+
+/// Shows the bytes read on the progress bar.
+class LoadProgress : public WriteProgress {
+ public:
+  LoadProgress(uint64_t total, bool quiet) : bar_("loading", total, ProgressUnit::kBytes, quiet) {}
+  bool Update(uint64_t done, uint64_t) override {
+    bar_.Update(done);
+    return true;
+  }
+  void Finish() { bar_.Finish(); }
+
+ private:
+  ProgressBar bar_;
+};
+
+Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options) {
+  const uint64_t available = AvailableMemory();
+  const MemoryPlan plan = PlanMemory(checkpoint, DenseOf(flags), options, available);
+  if (plan.total() <= available) return Status();
+  std::string advice = "close other programs or use a machine with more memory";
+  if (plan.largest_context > 0) {
+    advice = "--context " + std::to_string(plan.largest_context) + " would fit";
+  } else if (DenseOf(flags) == DensePrecision::kAsStored) {
+    advice = "try --dense int8";
+  }
+  return ResourceExhausted(checkpoint.Describe() + " with a context of " + std::to_string(options.max_context) +
+                           " needs " + FormatBytes(static_cast<double>(plan.total())) + " of memory, " +
+                           FormatBytes(static_cast<double>(available)) + " are available: " + advice);
+}
+
+}  // namespace
+
+void AddModelFlags(CLI::App& command, ModelFlags* flags) {
+  command.add_option("-m,--model", flags->model,
+                     "Checkpoint directory, .gguf file, name of a pulled model, or nano (the embedded default)");
+  command.add_option("-c,--context", flags->context, "Most tokens of one conversation")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  command.add_option("--dense", flags->dense, "Attention and output weights: int8 (groups of 32) or bf16 (as stored)")
+      ->check(CLI::IsMember({"int8", "bf16"}))
+      ->capture_default_str();
+  command.add_flag("--exact", flags->exact, "Weights as stored, float arithmetic and float cache: slower");
+  command.add_option("-t,--threads", flags->threads, "Threads (default: one per core)")->check(CLI::Range(0, 1024));
+  command.add_option("--cpu", flags->cpu, "Instruction set to use (see gptoss info)");
+  command.add_option("--device", flags->device, "Where to compute: cpu")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_option("--chunk", flags->chunk, "Prompt tokens of one forward pass")
+      ->check(CLI::Range(1, 8192))
+      ->capture_default_str();
+  command.add_flag("-q,--quiet", flags->quiet, "No progress on stderr");
+}
+
+bool IsEmbeddedDefault(const std::string& model) { return model == "nano"; }
+
+Result<std::shared_ptr<const Checkpoint>> OpenModelArgument(const std::string& model) {
+  if (IsEmbeddedDefault(model)) return MakeEmbeddedDefault();
+  std::string path = model;
+  if (!std::filesystem::exists(model)) {
+    auto pulled = hub::FindPulledModel(model);
+    if (!pulled.ok())
+      return NotFound("model " + model + ": no such file or directory, and " + pulled.status().message());
+    path = *pulled;
+  }
+  GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, OpenCheckpoint(path));
+  return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+}
+
+DensePrecision DenseOf(const ModelFlags& flags) {
+  return flags.exact || flags.dense == "bf16" ? DensePrecision::kAsStored : DensePrecision::kInt8;
+}
+
+RunnerOptions RunnerOptionsOf(const ModelFlags& flags, const ModelConfig& config) {
+  return {.max_context = std::min(flags.context, config.max_context),
+          .max_sequences = flags.sequences,
+          .chunk_tokens = flags.chunk,
+          .kv_dtype = flags.exact ? DType::kF32 : DType::kBF16};
+}
+
+int ThreadsOf(const ModelFlags& flags) {
+  if (flags.threads > 0) return flags.threads;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+Result<const Ops*> OpsOf(const ModelFlags& flags) {
+  if (flags.device == "cuda") {
+    return Unsupported("--device cuda: this build has no CUDA backend; use --device cpu");
+  }
+  if (flags.cpu == "reference") return &ReferenceOps();
+  return CpuOps(flags.cpu, flags.exact ? Precision::kExact : Precision::kFast);
+}
+
+Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags) {
+  if (!flags.tokenizer.empty()) return Tokenizer::FromFile(flags.tokenizer);
+  const std::filesystem::path beside = std::filesystem::path(flags.model) / "tokenizer.json";
+  if (!IsEmbeddedDefault(flags.model) && std::filesystem::exists(beside)) return Tokenizer::FromFile(beside);
+  return Tokenizer::Embedded();
+}
+
+Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags) {
+  const auto start = std::chrono::steady_clock::now();
+  auto session = std::make_unique<ModelSession>();
+  GPTOSS_ASSIGN_OR_RETURN(session->ops, OpsOf(flags));
+  GPTOSS_ASSIGN_OR_RETURN(session->checkpoint, OpenModelArgument(flags.model));
+  const RunnerOptions options = RunnerOptionsOf(flags, session->checkpoint->config());
+  GPTOSS_RETURN_IF_ERROR(CheckThatItFits(*session->checkpoint, flags, options));
+  session->pool = std::make_unique<ThreadPool>(ThreadsOf(flags));
+  LoadProgress progress(PlanWeights(*session->checkpoint, DenseOf(flags)).total(), flags.quiet);
+  GPTOSS_ASSIGN_OR_RETURN(session->weights,
+                          LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress));
+  progress.Finish();
+  session->model = std::make_unique<GptOss>(session->weights, *session->ops);
+  GPTOSS_ASSIGN_OR_RETURN(session->runner, ModelRunner::Create(*session->model, *session->pool, options));
+  session->load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return session;
+}
+
+void WarnIfRandom(const ModelFlags& flags) {
+  if (!IsEmbeddedDefault(flags.model) || flags.quiet) return;
+  std::fprintf(stderr,
+               "gptoss: the embedded model has random weights and answers with noise; "
+               "get a real one with: gptoss pull gpt-oss-20b\n");
+}
+
+Result<std::vector<std::vector<int32_t>>> ReadTokensFile(const std::string& path) {
+  GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, 1u << 30));
+  const auto to_ids = [&](const Json& json, const std::string& where) -> Result<std::vector<int32_t>> {
+    if (!json.is_array() || json.empty()) return CorruptData(where + ": expected a JSON array of token ids");
+    std::vector<int32_t> ids;
+    for (const Json& id : json) {
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX) {
+        return CorruptData(where + ": " + WriteJson(id) + " is not a token id");
+      }
+      ids.push_back(id.get<int32_t>());
+    }
+    return ids;
+  };
+  std::vector<std::vector<int32_t>> sequences;
+  // One document may span lines; if the whole text is not one, every line must be.
+  if (const auto whole = ParseJson(text, {.max_bytes = 1u << 30}); whole.ok()) {
+    GPTOSS_ASSIGN_OR_RETURN(auto ids, to_ids(*whole, path));
+    sequences.push_back(std::move(ids));
+    return sequences;
+  }
+  std::istringstream lines(text);
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const std::string where = path + " line " + std::to_string(number);
+    const auto json = ParseJson(line);
+    if (!json.ok()) return json.status().WithContext(where);
+    GPTOSS_ASSIGN_OR_RETURN(auto ids, to_ids(*json, where));
+    sequences.push_back(std::move(ids));
+  }
+  if (sequences.empty()) return CorruptData(path + ": holds no token ids");
+  return sequences;
+}
+
+}  // namespace gptoss::cli

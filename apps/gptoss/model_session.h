@@ -1,0 +1,70 @@
+// Flags that every command with a model shares, and the way from them to a model that is ready to run.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "backends/registry.h"
+#include "checkpoint/checkpoint.h"
+#include "engine/memory_plan.h"
+#include "engine/model_runner.h"
+#include "model/weights.h"
+#include "tokenizer/tokenizer.h"
+
+namespace gptoss::cli {
+
+struct ModelFlags {
+  std::string model = "nano";
+  std::string tokenizer;  // file; empty: the model folder's, or the embedded vocabulary
+  std::string device = "cpu";
+  std::string cpu;             // target; empty: GPTOSS_CPU or the best
+  std::string dense = "int8";  // int8 | bf16
+  int context = 8192;
+  int sequences = 1;
+  int threads = 0;  // 0: one per core
+  int chunk = 512;
+  bool exact = false;
+  bool quiet = false;
+};
+
+/// Adds --model, --context, --dense, --exact, --threads, --cpu, --device, --quiet.
+void AddModelFlags(CLI::App& command, ModelFlags* flags);
+
+/// Opens what `--model` names: a path, "nano", or a pulled model. On failure: kNotFound saying what was looked for.
+Result<std::shared_ptr<const Checkpoint>> OpenModelArgument(const std::string& model);
+/// True for the embedded default, whose weights are random numbers today.
+bool IsEmbeddedDefault(const std::string& model);
+
+DensePrecision DenseOf(const ModelFlags& flags);
+/// The context is clamped to what the model has.
+RunnerOptions RunnerOptionsOf(const ModelFlags& flags, const ModelConfig& config);
+int ThreadsOf(const ModelFlags& flags);
+/// On failure: kUnsupported for a device that this build does not have, or what CpuOps says.
+Result<const Ops*> OpsOf(const ModelFlags& flags);
+
+/// The tokenizer that belongs to the model: --tokenizer, else tokenizer.json beside the checkpoint, else the embedded
+/// one.
+Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags);
+
+/// A loaded model. Members are in order of construction; each may point into those before it.
+struct ModelSession {
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::unique_ptr<ThreadPool> pool;
+  const Ops* ops = nullptr;
+  ModelWeights weights;
+  std::unique_ptr<GptOss> model;
+  std::unique_ptr<ModelRunner> runner;
+  double load_s = 0;
+
+  /// Plans the memory, refuses what cannot fit (kResourceExhausted, saying what would), loads with a progress bar.
+  static Result<std::unique_ptr<ModelSession>> Open(const ModelFlags& flags);
+};
+
+/// One line on stderr for the embedded default: its weights are random.
+void WarnIfRandom(const ModelFlags& flags);
+
+/// Token ids from FILE: one JSON array, or JSONL of arrays. On failure: kCorruptData naming file and line.
+Result<std::vector<std::vector<int32_t>>> ReadTokensFile(const std::string& path);
+
+}  // namespace gptoss::cli

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Sets up, builds, and runs every test that needs no GPU. Ends with "N passed, N failed".
+# Steps can be chosen: ./test.sh checks release oracles asan tsan fuzz
+set -uo pipefail
+cd "$(dirname "$0")"
+steps=("$@")
+if ((${#steps[@]} == 0)); then steps=(checks release oracles asan tsan fuzz); fi
+jobs=$(nproc)
+# A clone in another place finds what an earlier build compiled.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+passed=0 failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+note() { printf '\n== %s\n' "$*"; }
+# One check that passes or fails as a whole: check NAME COMMAND…
+check() {
+  local name=$1
+  shift
+  if "$@" >"$log" 2>&1; then
+    passed=$((passed + 1))
+    printf 'ok      %s\n' "$name"
+  else
+    failed=$((failed + 1))
+    printf 'FAILED  %s\n' "$name"
+    tail -n 60 "$log"
+  fi
+}
+build() {  # build PRESET [TARGET…]
+  local preset=$1
+  shift
+  cmake --preset "$preset" -DGPTOSS_BUILD_TESTS="${tests:-ON}" >"$log" 2>&1 || { cat "$log"; return 1; }
+  cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"} >"$log" 2>&1 || { grep -E 'error|FAILED|warning' "$log" | head -n 40; tail -n 20 "$log"; return 1; }
+}
+# Runs CTest and adds the single tests of its binaries to the counts: ctests PRESET CTEST-ARGUMENTS…
+ctests() {
+  local preset=$1
+  shift
+  local status=0
+  ctest --test-dir "build/$preset" -V --timeout 900 "$@" >"$log" 2>&1 || status=$?
+  local ok bad entries
+  ok=$(grep -cE '^[0-9]+: \[       OK \]' "$log")
+  bad=$(grep -cE '^[0-9]+: \[  FAILED  \] [^ ]+\.[^ ]+.*\(.*ms\)$' "$log")
+  # Scripts and crashed binaries count as one each.
+  entries=$(grep -cE '^ *[0-9]+/[0-9]+ Test .*(Failed|Exception|Timeout|Not Run)' "$log")
+  if ((entries > bad)); then bad=$entries; fi
+  ok=$((ok + $(ctest --test-dir "build/$preset" -N -L e2e "$@" 2>/dev/null | sed -n 's/^Total Tests: //p')))
+  if ((status != 0 && bad == 0)); then bad=1; fi
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  printf '%s: %d passed, %d failed\n' "$preset" "$ok" "$bad"
+  grep -E 'SKIPPED' "$log" | sed -E 's/^[0-9]+: //' | sort -u | head -n 20
+  if ((status != 0)); then grep -E 'FAILED|Failure|error|ERROR|Test .*\*\*\*' -A 8 "$log" | head -n 120; fi
+}
+
+scripts/setup.sh --test || exit 1
+for step in "${steps[@]}"; do
+  case "$step" in
+    checks)
+      note "checks"
+      check "layering" python3 scripts/check_layers.py
+      check "documents name files that exist" python3 scripts/check_docs.py
+      check "format" sh -c "git ls-files '*.cc' '*.h' | xargs clang-format --dry-run -Werror"
+      ;;
+    release)
+      note "release build and all tests"
+      if build release; then ctests release; else failed=$((failed + 1)); fi
+      ;;
+    oracles)
+      note "independent tokenizers"
+      check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/oracles
+      check "tokenizer against tiktoken and gpt-tokenizer" node tests/oracles/tokenizer.mjs build/release/gptoss
+      ;;
+    asan)
+      note "address and undefined-behaviour sanitizers"
+      if build asan; then ctests asan -L unit -LE slow; else failed=$((failed + 1)); fi
+      ;;
+    tsan)
+      note "thread sanitizer"
+      if build tsan parallel_test cache_test; then ctests tsan -R '^(parallel_test|cache_test)$'; else failed=$((failed + 1)); fi
+      ;;
+    fuzz)
+      note "fuzzers, a few seconds each"
+      if tests=OFF build fuzz; then
+        for fuzzer in build/fuzz/src/*/*_fuzz; do
+          check "$(basename "$fuzzer")" "$fuzzer" -max_total_time=8 -rss_limit_mb=2048 -timeout=10 -print_final_stats=0
+        done
+      else
+        failed=$((failed + 1))
+      fi
+      ;;
+    *)
+      echo "test.sh: unknown step $step" >&2
+      exit 2
+      ;;
+  esac
+done
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+((failed == 0 && passed > 0))
