@@ -64,8 +64,10 @@ TEST_F(CacheTest, GreedyDecodingEqualsTheGreedyPathOfAFullPrefill) {
       prompt.resize(c.length);
       auto sequence = loaded->runner->NewSequence();
       sequence->Append(prompt);
-      const auto result =
-          Generate(*loaded->runner, *sequence, {.sampling = {.temperature = 0}, .max_tokens = c.steps}, nullptr);
+      GenerateRequest request;
+      request.sampling.temperature = 0;
+      request.max_tokens = c.steps;
+      const auto result = Generate(*loaded->runner, *sequence, request, nullptr);
       ASSERT_TRUE(result.ok()) << result.status().message();
       std::vector<int32_t> tokens = prompt;
       for (int32_t generated : result->tokens) {

@@ -28,6 +28,14 @@ Result<std::shared_ptr<const Checkpoint>> MakeEmbeddedDefault() {
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }
 
+/// A path as it is, or the folder of a pulled model.
+Result<std::string> ResolveModelPath(const std::string& model) {
+  if (std::filesystem::exists(model)) return model;
+  auto pulled = hub::FindPulledModel(model);
+  if (!pulled.ok()) return NotFound("model " + model + ": no such file or directory, and " + pulled.status().message());
+  return *pulled;
+}
+
 /// Shows the bytes read on the progress bar.
 class LoadProgress : public WriteProgress {
  public:
@@ -49,7 +57,7 @@ Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, co
   std::string advice = "close other programs or use a machine with more memory";
   if (plan.largest_context > 0) {
     advice = "--context " + std::to_string(plan.largest_context) + " would fit";
-  } else if (DenseOf(flags) == DensePrecision::kAsStored) {
+  } else if (DenseOf(flags) != DensePrecision::kInt8) {
     advice = "try --dense int8";
   }
   return ResourceExhausted(checkpoint.Describe() + " with a context of " + std::to_string(options.max_context) +
@@ -65,8 +73,11 @@ void AddModelFlags(CLI::App& command, ModelFlags* flags) {
   command.add_option("-c,--context", flags->context, "Most tokens of one conversation")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  command.add_option("--dense", flags->dense, "Attention and output weights: int8 (groups of 32) or bf16 (as stored)")
-      ->check(CLI::IsMember({"int8", "bf16"}))
+  command
+      .add_option("--dense", flags->dense,
+                  "Attention and output weights: auto (q, k, v as stored, the rest in int8 groups of 32), int8 (all of "
+                  "them: faster, less exact), bf16 (as stored)")
+      ->check(CLI::IsMember({"auto", "int8", "bf16"}))
       ->capture_default_str();
   command.add_flag("--exact", flags->exact, "Weights as stored, float arithmetic and float cache: slower");
   command.add_option("-t,--threads", flags->threads, "Threads (default: one per core)")->check(CLI::Range(0, 1024));
@@ -84,19 +95,14 @@ bool IsEmbeddedDefault(const std::string& model) { return model == "nano"; }
 
 Result<std::shared_ptr<const Checkpoint>> OpenModelArgument(const std::string& model) {
   if (IsEmbeddedDefault(model)) return MakeEmbeddedDefault();
-  std::string path = model;
-  if (!std::filesystem::exists(model)) {
-    auto pulled = hub::FindPulledModel(model);
-    if (!pulled.ok())
-      return NotFound("model " + model + ": no such file or directory, and " + pulled.status().message());
-    path = *pulled;
-  }
+  GPTOSS_ASSIGN_OR_RETURN(const std::string path, ResolveModelPath(model));
   GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, OpenCheckpoint(path));
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }
 
 DensePrecision DenseOf(const ModelFlags& flags) {
-  return flags.exact || flags.dense == "bf16" ? DensePrecision::kAsStored : DensePrecision::kInt8;
+  if (flags.exact || flags.dense == "bf16") return DensePrecision::kAsStored;
+  return flags.dense == "int8" ? DensePrecision::kInt8 : DensePrecision::kDefault;
 }
 
 RunnerOptions RunnerOptionsOf(const ModelFlags& flags, const ModelConfig& config) {
@@ -121,8 +127,11 @@ Result<const Ops*> OpsOf(const ModelFlags& flags) {
 
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags) {
   if (!flags.tokenizer.empty()) return Tokenizer::FromFile(flags.tokenizer);
-  const std::filesystem::path beside = std::filesystem::path(flags.model) / "tokenizer.json";
-  if (!IsEmbeddedDefault(flags.model) && std::filesystem::exists(beside)) return Tokenizer::FromFile(beside);
+  if (!IsEmbeddedDefault(flags.model)) {
+    GPTOSS_ASSIGN_OR_RETURN(const std::string path, ResolveModelPath(flags.model));
+    const std::filesystem::path beside = std::filesystem::path(path) / "tokenizer.json";
+    if (std::filesystem::exists(beside)) return Tokenizer::FromFile(beside);
+  }
   return Tokenizer::Embedded();
 }
 

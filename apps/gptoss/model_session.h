@@ -19,7 +19,7 @@ struct ModelFlags {
   std::string tokenizer;  // file; empty: the model folder's, or the embedded vocabulary
   std::string device = "cpu";
   std::string cpu;             // target; empty: GPTOSS_CPU or the best
-  std::string dense = "int8";  // int8 | bf16
+  std::string dense = "auto";  // auto | int8 | bf16
   int context = 8192;
   int sequences = 1;
   int threads = 0;  // 0: one per core

@@ -56,6 +56,10 @@ Result<GenerateResult> Generate(ModelRunner& runner, Sequence& sequence, const G
   for (;;) {
     if (result.timings.output_tokens >= request.max_tokens) break;
     const SampledToken token = sampler.Sample(logits, static_cast<uint64_t>(result.timings.output_tokens));
+    if (!token.finite) {
+      return CorruptData("the model gave no finite logit after " + std::to_string(sequence.tokens().size()) +
+                         " tokens: its weights are damaged (gptoss verify, or fetch them again)");
+    }
     sampler.Accept(token.id);
     sequence.Append(token.id);
     result.tokens.push_back(token.id);

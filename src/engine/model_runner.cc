@@ -25,11 +25,16 @@ RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options) {
   plan.kv_bytes = KvMemory::TotalBytes(config, options.kv_dtype, plan.capacity);
   const auto n =
       static_cast<uint64_t>(std::max(std::min(options.chunk_tokens, options.max_context), options.max_sequences));
-  const uint64_t per_token = 3ull * config.hidden_size + 3ull * config.q_size() + 2ull * config.kv_size() +
-                             config.num_experts + 2ull * config.head_dim +
-                             static_cast<uint64_t>(config.experts_per_token) * (config.intermediate_size + 8ull);
+  const auto h = static_cast<uint64_t>(config.hidden_size), i = static_cast<uint64_t>(config.intermediate_size);
+  const auto k = static_cast<uint64_t>(config.experts_per_token), q = static_cast<uint64_t>(config.q_size());
+  // Floats: residual stream, normed rows, q, attention, expert rows and their products before they are combined.
+  const uint64_t floats = 3 * h + 3 * q + 2 * static_cast<uint64_t>(config.kv_size()) +
+                          static_cast<uint64_t>(config.num_experts) + 2 * static_cast<uint64_t>(config.head_dim) +
+                          k * (i + h + 8);
+  // Activations of the widest op again as 16-bit integers with a scale per 32.
+  const uint64_t per_token = 4 * floats + k * std::max(h, i) * 5 / 2;
   const auto logit_rows = static_cast<uint64_t>(options.max_sequences);
-  plan.activation_bytes = 4 * (n * per_token + logit_rows * config.vocab_size);
+  plan.activation_bytes = n * per_token + 4 * logit_rows * static_cast<uint64_t>(config.vocab_size);
   return plan;
 }
 

@@ -42,8 +42,11 @@ Purpose PurposeOf(const TensorSpec& spec) {
 
 DType TypeInMemory(const StoredTensor& tensor, Purpose purpose, DensePrecision dense) {
   if (purpose == Purpose::kSmall) return DType::kF32;
-  const bool quantisable = purpose == Purpose::kAttention || purpose == Purpose::kUnembedding;
-  return quantisable && dense == DensePrecision::kInt8 ? DType::kQ8_0 : tensor.dtype;
+  if (dense == DensePrecision::kAsStored || purpose == Purpose::kExperts || purpose == Purpose::kEmbedding) {
+    return tensor.dtype;
+  }
+  const bool is_out = purpose == Purpose::kUnembedding || EndsWith(tensor.spec.name, ".out.weight");
+  return is_out || dense == DensePrecision::kInt8 ? DType::kQ8_0 : tensor.dtype;
 }
 
 struct Layout {

@@ -29,8 +29,12 @@ struct LayerWeights {
 
 /// How attention and output matrices are held. Experts are always held as stored.
 enum class DensePrecision {
-  kInt8,      // Q8_0: int8 in groups of 32; made at load unless stored so
-  kAsStored,  // BF16 for the published safetensors
+  /// Attention's output projection and the unembedding in Q8_0 (int8 in groups of 32, made at load unless stored so);
+  /// q, k
+  /// and v as stored, since rounding them alone costs most of what the accuracy gate allows (docs/numerics.md).
+  kDefault,
+  kInt8,      // q, k and v in Q8_0 too: smaller and faster, and beyond the gate
+  kAsStored,  // nothing converted: BF16 for the published safetensors
 };
 
 /// Owns the memory. The embedding may point into the checkpoint's mapped file, which is kept open.
