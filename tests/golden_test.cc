@@ -77,7 +77,8 @@ TEST(Golden, DefaultPrecisionIsNoFurtherFromTheTruthThanTheOfficialBf16Run) {
   for (const NamedOps& ops : AllOps(Precision::kFast)) {
     for (const std::string model : {"micro", "small"}) {
       const Case c = {model, "s300", 300};
-      auto loaded = LoadGolden(GoldenCheckpoint(model, "hf"), *ops.ops, DensePrecision::kDefault, Options(DType::kBF16));
+      auto loaded =
+          LoadGolden(GoldenCheckpoint(model, "hf"), *ops.ops, DensePrecision::kDefault, Options(DType::kBF16));
       ASSERT_NE(loaded, nullptr);
       const LogitMetrics ours = Compare(c, LastLogits(*loaded->runner, GoldenTokens(model, "s300"), 300));
       const NpyArray bf16 = GoldenArray(model + "/s300.logits.bf16.npy");
