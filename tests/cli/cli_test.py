@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""The command-line contracts of logits, generate, bench, plan, verify and info, on the golden micro model.
+
+usage: cli_test.py GPTOSS GOLDEN_FOLDER
+"""
+
+import ast
+import json
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+GPTOSS = sys.argv[1]
+GOLDEN = pathlib.Path(sys.argv[2])
+MODEL = str(GOLDEN / "micro/checkpoint/hf")
+
+
+def run(*arguments):
+    return subprocess.run([GPTOSS, *arguments], capture_output=True, text=True, timeout=300)
+
+
+def read_npy(path):
+    """(shape, list of floats) of a float32 array in format version 1.0."""
+    data = pathlib.Path(path).read_bytes()
+    assert data[:8] == b"\x93NUMPY\x01\x00"
+    (size,) = struct.unpack("<H", data[8:10])
+    header = ast.literal_eval(data[10 : 10 + size].decode())
+    assert header["descr"] == "<f4" and not header["fortran_order"]
+    body = data[10 + size :]
+    return header["shape"], struct.unpack(f"<{len(body) // 4}f", body)
+
+
+class Contracts(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.sequences = json.loads((GOLDEN / "micro/sequences.json").read_text())
+
+    def tokens_file(self, *names):
+        path = pathlib.Path(self.folder.name) / "tokens.json"
+        path.write_text("\n".join(json.dumps(self.sequences[n]) for n in names))
+        return str(path)
+
+    def test_logits_of_all_positions(self):
+        out = self.folder.name + "/o.npy"
+        result = run("logits", "--model", MODEL, "--tokens-file", self.tokens_file("s7"), "--exact", "--out", out, "-q")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        shape, got = read_npy(out)
+        _, want = read_npy(GOLDEN / "micro/s7.logits.f32.npy")
+        self.assertEqual(shape, (7, 640))
+        difference = sum((a - b) ** 2 for a, b in zip(got, want)) / sum(b * b for b in want)
+        self.assertLess(difference**0.5, 2e-5)
+
+    def test_logits_of_several_sequences(self):
+        out = self.folder.name + "/o.npy"
+        tokens = self.tokens_file("s7", "r244")
+        result = run("logits", "--model", MODEL, "--tokens-file", tokens, "--positions", "last:3", "--out", out, "-q")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for i in range(2):
+            self.assertEqual(read_npy(f"{self.folder.name}/o.{i}.npy")[0], (3, 640))
+
+    def test_generate_gives_the_golden_tokens(self):
+        want = json.loads((GOLDEN / "micro/greedy.json").read_text())["r266"]["f32"]["tokens"]
+        arguments = ["--max-tokens", "32", "--temperature", "0", "--exact", "--json", "-q"]
+        result = run("generate", "--model", MODEL, "--tokens-file", self.tokens_file("r266"), *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads(result.stdout)
+        self.assertEqual(document["ids"], want)
+        self.assertEqual(document["stop_reason"], "max_tokens")
+        self.assertEqual(document["timings"]["output_tokens"], 32)
+
+    def test_a_seed_gives_the_same_tokens(self):
+        arguments = ["generate", "--model", MODEL, "--tokens-file", self.tokens_file("s7"), "--json", "-q", "--seed"]
+        ids = [json.loads(run(*arguments, seed).stdout)["ids"] for seed in ("5", "5", "6")]
+        self.assertEqual(ids[0], ids[1])
+        self.assertNotEqual(ids[0], ids[2])
+
+    def test_bench_has_the_promised_keys(self):
+        result = run("bench", "--model", MODEL, "--prompt", "40", "--gen", "4", "--batch", "2", "--repeat", "2", "--json", "-q")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads(result.stdout)
+        self.assertEqual(document["prefill"]["tokens"], 80)
+        self.assertEqual(document["decode"]["tokens"], 8)
+        for path in ("prefill.tok_s", "decode.tok_s", "load_s", "ttft_s", "peak_rss_bytes", "bandwidth.measured_gb_s",
+                     "bandwidth.decode_gb_s", "compute.measured_tflop_s"):  # fmt: skip
+            value = document
+            for key in path.split("."):
+                value = value[key]
+            self.assertGreater(value, 0, path)
+        self.assertTrue(document["target"])
+
+    def test_plan_adds_up(self):
+        result = run("plan", "--model", MODEL, "--context", "4096", "--sequences", "2", "--json")
+        document = json.loads(result.stdout)
+        self.assertEqual(document["total_bytes"], sum(document["bytes"].values()))
+        # Two full layers of 2 kv heads: 2 sequences * 4096 positions * 2 * 2 * 64 * 2 bytes each.
+        self.assertGreaterEqual(document["bytes"]["kv_cache"], 2 * 2 * 4096 * 2 * 2 * 64 * 2)
+        self.assertTrue(document["fits"])
+        self.assertGreater(document["most_sequences"], 2)
+
+    def test_verify_passes(self):
+        result = run("verify", "--model", MODEL, "--json", "-q")
+        document = json.loads(result.stdout)
+        self.assertEqual(result.returncode, 0, result.stdout)
+        self.assertTrue(document["passed"])
+        self.assertEqual([p["position"] for p in document["probes"]], [0, 127, 4095, 32767])
+
+    def test_info(self):
+        document = json.loads(run("info", "--json").stdout)
+        self.assertIn(document["cpu"]["chosen"], [t["name"] for t in document["cpu"]["targets"] if t["available"]])
+
+    def test_errors_name_what_is_at_fault(self):
+        tokens = self.tokens_file("s7")
+        bad = self.folder.name + "/bad.json"
+        pathlib.Path(bad).write_text("[1, 2\n")
+        cases = [
+            (1, "/nonexistent", ["logits", "--model", "/nonexistent", "--tokens-file", tokens, "--out", "/dev/null"]),
+            (1, "bad.json", ["logits", "--model", MODEL, "--tokens-file", bad, "--out", "/dev/null"]),
+            (2, "--positions", ["logits", "--model", MODEL, "--tokens-file", tokens, "--positions", "x", "--out", "o"]),
+            (2, "--frobnicate", ["info", "--frobnicate"]),
+            (1, "cuda", ["generate", "--model", MODEL, "--tokens-file", tokens, "--device", "cuda"]),
+            (1, "avx9", ["generate", "--model", MODEL, "--tokens-file", tokens, "--cpu", "avx9"]),
+        ]
+        for code, word, arguments in cases:
+            result = run(*arguments)
+            self.assertEqual(result.returncode, code, (arguments, result.stderr))
+            self.assertIn(word, result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
