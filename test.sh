@@ -44,7 +44,8 @@ ctests() {
   # Scripts and crashed binaries count as one each.
   entries=$(grep -cE '^ *[0-9]+/[0-9]+ Test .*(Failed|Exception|Timeout|Not Run)' "$log")
   if ((entries > bad)); then bad=$entries; fi
-  ok=$((ok + $(ctest --test-dir "build/$preset" -N -L e2e "$@" 2>/dev/null | sed -n 's/^Total Tests: //p')))
+  # Entries that are scripts have no tests of their own to count.
+  ok=$((ok + $(grep -E '^ *[0-9]+/[0-9]+ Test .*Passed' "$log" | grep -cvE ': [a-z0-9_]+_test ')))
   if ((status != 0 && bad == 0)); then bad=1; fi
   passed=$((passed + ok))
   failed=$((failed + bad))
