@@ -85,7 +85,7 @@ for step in "${steps[@]}"; do
       ;;
     fuzz)
       note "fuzzers, a few seconds each"
-      if tests=OFF build fuzz; then
+      if tests=OFF build fuzz fuzzers; then
         for fuzzer in build/fuzz/src/*/*_fuzz; do
           check "$(basename "$fuzzer")" "$fuzzer" -max_total_time=8 -rss_limit_mb=2048 -timeout=10 -print_final_stats=0
         done
