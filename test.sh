@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Sets up, builds, and runs every test that needs no GPU. Ends with "N passed, N failed".
-# Steps can be chosen: ./test.sh checks release oracles asan tsan fuzz
+# Steps can be chosen: ./test.sh checks release oracles aarch64 asan tsan fuzz
 set -uo pipefail
 cd "$(dirname "$0")"
 steps=("$@")
-if ((${#steps[@]} == 0)); then steps=(checks release oracles asan tsan fuzz); fi
+if ((${#steps[@]} == 0)); then steps=(checks release oracles aarch64 asan tsan fuzz); fi
 jobs=$(nproc)
 # A clone in another place finds what an earlier build compiled.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
@@ -71,6 +71,10 @@ for step in "${steps[@]}"; do
       note "independent tokenizers"
       check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/oracles
       check "tokenizer against tiktoken and gpt-tokenizer" node tests/oracles/tokenizer.mjs build/release/gptoss
+      ;;
+    aarch64)
+      note "ops on 64-bit Arm, under emulation"
+      if scripts/setup.sh --aarch64 && build aarch64; then ctests aarch64; else failed=$((failed + 1)); fi
       ;;
     asan)
       note "address and undefined-behaviour sanitizers"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing from Debian's packages: what the build needs, and with --test what the tests need too.
+# --aarch64 instead: what the cross build for 64-bit Arm needs, with that architecture's libraries beside the machine's.
 # Runs as root or through sudo; installs nothing when nothing is missing.
 set -euo pipefail
 
@@ -10,6 +11,10 @@ packages=(
 )
 if [[ "${1:-}" == "--test" ]]; then
   packages+=(clang clang-format libgtest-dev libgmock-dev nodejs npm python3 python3-numpy)
+fi
+if [[ "${1:-}" == "--aarch64" ]]; then
+  packages=(cmake ninja-build g++-aarch64-linux-gnu qemu-user-static
+            libhwy-dev:arm64 libgtest-dev:arm64 libgmock-dev:arm64)
 fi
 
 missing=()
@@ -33,6 +38,7 @@ if ((EUID != 0)); then
   sudo=(sudo)
 fi
 echo "setup: installing ${missing[*]}" >&2
+if [[ "${missing[*]}" == *:arm64* ]]; then "${sudo[@]}" dpkg --add-architecture arm64; fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
