@@ -25,63 +25,206 @@ std::string_view StopReasonName(StopReason reason) {
   return "?";
 }
 
+namespace {
+
+/// One call of Generate.
+class Generation {
+ public:
+  Generation(ModelRunner& runner, Sequence& sequence, const GenerateRequest& request, const TokenCallback& callback)
+      : runner_(runner),
+        sequence_(sequence),
+        request_(request),
+        callback_(callback),
+        sampler_(request.sampling),
+        max_proposed_(std::min({std::max(0, request.speculation.max_tokens), ModelRunner::kRewindPositions,
+                                runner.options().chunk_tokens - 1})),
+        prompt_tokens_(static_cast<int>(sequence.tokens().size())),
+        controller_(max_proposed_),
+        logits_(static_cast<size_t>(runner.model().config().vocab_size)),
+        known_(prompt_tokens_) {}
+
+  ~Generation() {
+    if (request_.profile != nullptr) runner_.set_profiler(nullptr);
+  }
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
+
+  Result<GenerateResult> Run();
+
+ private:
+  Status Prefill();
+  Status Decode();
+  /// Tokens to try after those of the sequence, all within vocabulary, context and what the request still wants.
+  Proposal Propose();
+  /// One forward pass; sets `sampled_` to the tokens that come next, at least one.
+  Status PlainPass();
+  Status SpeculativePass(const Proposal& proposal);
+  /// Adds the next token to `sampled_`.
+  Status Sample(std::span<float> logits);
+  /// Gives out `sampled_` until one of them ends the output, and leaves in the sequence what was given out.
+  void Deliver();
+  /// False: the output ends with `token`.
+  bool Emit(const SampledToken& token);
+
+  ModelRunner& runner_;
+  Sequence& sequence_;
+  const GenerateRequest& request_;
+  const TokenCallback& callback_;
+  Sampler sampler_;
+  const int max_proposed_, prompt_tokens_;
+  SpeculationController controller_;
+  std::vector<float> logits_;
+  int known_;                          // tokens of the sequence before the pass
+  std::vector<SampledToken> sampled_;  // that come after those
+  Clock::time_point decode_start_;
+  bool ended_ = false;
+  GenerateResult result_;
+};
+
+Result<GenerateResult> Generation::Run() {
+  sampler_.SetPrompt(sequence_.tokens());
+  if (request_.profile != nullptr) runner_.set_profiler(&request_.profile->prefill);
+  GPTOSS_RETURN_IF_ERROR(Prefill());
+  if (ended_) return std::move(result_);
+  if (request_.profile != nullptr) runner_.set_profiler(&request_.profile->decode);
+  GPTOSS_RETURN_IF_ERROR(Decode());
+  return std::move(result_);
+}
+
+Status Generation::Prefill() {
+  result_.timings.prompt_tokens = prompt_tokens_ - sequence_.computed();
+  const auto start = Clock::now();
+  const Status status = runner_.Compute(
+      sequence_, prompt_tokens_ - 1,
+      [&](int, std::span<float> row) {
+        std::copy(row.begin(), row.end(), logits_.begin());
+        return Status();
+      },
+      nullptr, [&] { return callback_ == nullptr || callback_(nullptr); });
+  result_.timings.prefill_s = SecondsSince(start);
+  if (status.code() != StatusCode::kCancelled) return status;
+  result_.reason = StopReason::kCallback;
+  ended_ = true;
+  return Status();
+}
+
+Status Generation::Decode() {
+  decode_start_ = Clock::now();
+  if (request_.max_tokens <= 0) return Status();
+  GPTOSS_RETURN_IF_ERROR(Sample(logits_));
+  for (;;) {
+    Deliver();
+    if (ended_) return Status();
+    const Proposal proposal = Propose();
+    const auto start = Clock::now();
+    if (proposal.tokens.empty()) {
+      GPTOSS_RETURN_IF_ERROR(PlainPass());
+      controller_.OnPlainStep(SecondsSince(start));
+    } else {
+      GPTOSS_RETURN_IF_ERROR(SpeculativePass(proposal));
+      controller_.OnSpeculativePass(proposal.matched, static_cast<int>(proposal.tokens.size()),
+                                    static_cast<int>(sampled_.size()) - 1, SecondsSince(start));
+    }
+    ++result_.timings.passes;
+  }
+}
+
+Proposal Generation::Propose() {
+  // A pass gives one token more than were proposed.
+  const int wanted = request_.max_tokens - result_.timings.output_tokens - 1;
+  const int room = runner_.options().max_context - known_;
+  const int most = std::min({max_proposed_, wanted, room});
+  if (most <= 0) return {};
+  Proposal proposal = request_.speculation.propose(sequence_.tokens(), most);
+  const int count = request_.speculation.adaptive ? controller_.Choose(proposal.matched) : most;
+  if (proposal.tokens.size() > static_cast<size_t>(std::min(count, most))) {
+    proposal.tokens.resize(static_cast<size_t>(std::min(count, most)));
+  }
+  const int vocab = runner_.model().config().vocab_size;
+  const auto bad = std::ranges::find_if(proposal.tokens, [&](int32_t id) { return id < 0 || id >= vocab; });
+  proposal.tokens.erase(bad, proposal.tokens.end());
+  return proposal;
+}
+
+Status Generation::PlainPass() {
+  Sequence* const sequences[] = {&sequence_};
+  GPTOSS_RETURN_IF_ERROR(runner_.Step(sequences, logits_));
+  return Sample(logits_);
+}
+
+/// The row of each proposed token gives the logits of the token after it, which count as long as all before it held.
+Status Generation::SpeculativePass(const Proposal& proposal) {
+  const size_t proposed = proposal.tokens.size();
+  sequence_.Append(proposal.tokens);
+  bool holds = true;
+  const Status status = runner_.Compute(sequence_, known_ - 1, [&](int, std::span<float> row) {
+    if (!holds) return Status();
+    GPTOSS_RETURN_IF_ERROR(Sample(row));
+    const size_t n = sampled_.size();
+    holds = n <= proposed && sampled_.back().id == proposal.tokens[n - 1];
+    return Status();
+  });
+  result_.timings.proposed_tokens += static_cast<int>(proposed);
+  if (status.ok()) {
+    result_.timings.accepted_tokens += static_cast<int>(sampled_.size()) - 1;
+  } else {
+    runner_.Truncate(sequence_, known_);
+  }
+  return status;
+}
+
+Status Generation::Sample(std::span<float> logits) {
+  const size_t position = result_.tokens.size() + sampled_.size();
+  SampledToken token = sampler_.Sample(logits, position);
+  if (!token.finite) {
+    return CorruptData("the model gave no finite logit after " +
+                       std::to_string(known_ + static_cast<int>(sampled_.size())) +
+                       " tokens: its weights are damaged (gptoss verify, or fetch them again)");
+  }
+  sampler_.Accept(token.id);
+  sampled_.push_back(std::move(token));
+  return Status();
+}
+
+void Generation::Deliver() {
+  int emitted = 0;
+  while (!ended_ && emitted < static_cast<int>(sampled_.size())) {
+    ended_ = !Emit(sampled_[emitted]);
+    ++emitted;
+  }
+  // As after a plain step: the last token is not computed yet. What was proposed and held stays computed.
+  runner_.Truncate(sequence_, known_ + emitted - 1);
+  sequence_.Append(sampled_[emitted - 1].id);
+  sampled_.clear();
+  known_ += emitted;
+}
+
+bool Generation::Emit(const SampledToken& token) {
+  result_.tokens.push_back(token.id);
+  const int output = ++result_.timings.output_tokens;
+  result_.timings.decode_s = SecondsSince(decode_start_);
+  const bool go_on = callback_ == nullptr || callback_(&token);
+  if (std::ranges::find(request_.stop_tokens, token.id) != request_.stop_tokens.end()) {
+    result_.reason = StopReason::kStopToken;
+  } else if (!go_on) {
+    result_.reason = StopReason::kCallback;
+  } else if (output >= request_.max_tokens) {
+    result_.reason = StopReason::kMaxTokens;
+  } else if (prompt_tokens_ + output > runner_.options().max_context) {
+    result_.reason = StopReason::kContextFull;
+  } else {
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 Result<GenerateResult> Generate(ModelRunner& runner, Sequence& sequence, const GenerateRequest& request,
                                 const TokenCallback& callback) {
   GPTOSS_RETURN_IF_ERROR(ValidateSampling(request.sampling, runner.model().config().vocab_size));
-  GenerateResult result;
-  const auto prompt_end = static_cast<int>(sequence.tokens().size());
-  if (sequence.computed() >= prompt_end) return InvalidArgument("the prompt is empty");
-  Sampler sampler(request.sampling);
-  sampler.SetPrompt(sequence.tokens());
-  result.timings.prompt_tokens = prompt_end - sequence.computed();
-
-  const auto prefill_start = Clock::now();
-  std::vector<float> logits(runner.model().config().vocab_size);
-  const Status prefilled = runner.Compute(
-      sequence, prompt_end - 1,
-      [&](int, std::span<float> row) {
-        std::copy(row.begin(), row.end(), logits.begin());
-        return Status();
-      },
-      nullptr, [&] { return callback == nullptr || callback(nullptr); });
-  result.timings.prefill_s = SecondsSince(prefill_start);
-  if (prefilled.code() == StatusCode::kCancelled) {
-    result.reason = StopReason::kCallback;
-    return result;
-  }
-  GPTOSS_RETURN_IF_ERROR(prefilled);
-
-  const auto decode_start = Clock::now();
-  Sequence* const sequences[] = {&sequence};
-  for (;;) {
-    if (result.timings.output_tokens >= request.max_tokens) break;
-    const SampledToken token = sampler.Sample(logits, static_cast<uint64_t>(result.timings.output_tokens));
-    if (!token.finite) {
-      return CorruptData("the model gave no finite logit after " + std::to_string(sequence.tokens().size()) +
-                         " tokens: its weights are damaged (gptoss verify, or fetch them again)");
-    }
-    sampler.Accept(token.id);
-    sequence.Append(token.id);
-    result.tokens.push_back(token.id);
-    ++result.timings.output_tokens;
-    result.timings.decode_s = SecondsSince(decode_start);
-    const bool go_on = callback == nullptr || callback(&token);
-    if (std::ranges::find(request.stop_tokens, token.id) != request.stop_tokens.end()) {
-      result.reason = StopReason::kStopToken;
-      break;
-    }
-    if (!go_on) {
-      result.reason = StopReason::kCallback;
-      break;
-    }
-    if (result.timings.output_tokens >= request.max_tokens) break;
-    if (static_cast<int>(sequence.tokens().size()) > runner.options().max_context) {
-      result.reason = StopReason::kContextFull;
-      break;
-    }
-    GPTOSS_RETURN_IF_ERROR(runner.Step(sequences, logits));
-  }
-  return result;
+  if (sequence.computed() >= static_cast<int>(sequence.tokens().size())) return InvalidArgument("the prompt is empty");
+  return Generation(runner, sequence, request, callback).Run();
 }
 
 }  // namespace gptoss

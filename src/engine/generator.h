@@ -6,14 +6,22 @@
 #include <vector>
 
 #include "engine/model_runner.h"
+#include "engine/speculation.h"
 #include "sampling/sampler.h"
 
 namespace gptoss {
 
+/// Stage timings of the two phases of one or more calls.
+struct GenerateProfile {
+  Profiler prefill, decode;
+};
+
 struct GenerateRequest {
   SamplingParams sampling;
   int max_tokens = 1 << 30;
-  std::vector<int32_t> stop_tokens;  // end the output; the stop token itself is part of it
+  std::vector<int32_t> stop_tokens;    // end the output; the stop token itself is part of it
+  SpeculationOptions speculation;      // does not change the tokens
+  GenerateProfile* profile = nullptr;  // added to when given
 };
 
 enum class StopReason { kStopToken, kMaxTokens, kContextFull, kCallback };
@@ -23,7 +31,9 @@ struct GenerateTimings {
   int prompt_tokens = 0;  // computed now; those already in the cache are not counted
   double prefill_s = 0;
   int output_tokens = 0;
-  double decode_s = 0;  // from the first token on
+  double decode_s = 0;                           // from the first token on
+  int passes = 0;                                // forward passes of the decode phase
+  int proposed_tokens = 0, accepted_tokens = 0;  // by speculation
 };
 
 struct GenerateResult {

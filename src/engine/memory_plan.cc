@@ -62,8 +62,7 @@ MemoryPlan PlanMemory(const Checkpoint& checkpoint, DensePrecision dense, const 
   plan.kv_cache = runner.kv_bytes;
   plan.activations = runner.activation_bytes;
   plan.process = kProcessBytes;
-  const StoredTensor* embedding = checkpoint.Find("embedding");
-  if (const auto bytes = checkpoint.MappedBytes(*embedding)) plan.mapped = bytes->size();
+  plan.mapped = plan.weights.mapped_embedding;
   const uint64_t fixed = plan.weights.total() + plan.process;
   const uint64_t left = available > fixed ? available - fixed : 0;
   plan.largest_context = LargestThatFits(config.max_context, [&](int context) {

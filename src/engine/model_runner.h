@@ -53,6 +53,9 @@ using LogitSink = std::function<Status(int position, std::span<float> logits)>;
 /// Not thread-safe: one caller at a time, which is also the one that uses the pool.
 class ModelRunner {
  public:
+  /// Positions before the window that stay in the cache, so that as many tokens can be taken back.
+  static constexpr int kRewindPositions = kKvBlockSize;
+
   /// `model` and `pool` must outlive the runner. On failure: kResourceExhausted.
   static Result<std::unique_ptr<ModelRunner>> Create(const GptOss& model, ThreadPool& pool,
                                                      const RunnerOptions& options);
@@ -71,12 +74,17 @@ class ModelRunner {
   /// [sequences, V]. Fails like Compute.
   Status Step(std::span<Sequence* const> sequences, std::span<float> logits);
 
-  /// Forgets the tokens from `length` on. Positions whose window has been released are recomputed by the next Compute.
+  /// Forgets the tokens from `length` on. Going back by at most kRewindPositions loses nothing else; positions whose
+  /// window has been released are recomputed by the next Compute.
   void Truncate(Sequence& sequence, int length);
 
   const GptOss& model() const { return model_; }
   const RunnerOptions& options() const { return options_; }
-  void set_profiler(Profiler* profiler) { context_.profiler = profiler; }
+  /// Times and counts what follows, until null is given. It must outlive that.
+  void set_profiler(Profiler* profiler) {
+    context_.profiler = profiler;
+    context_.pool.set_wait_clock(profiler == nullptr ? nullptr : profiler->wait_clock());
+  }
   ThreadPool& pool() { return context_.pool; }
 
  private:

@@ -41,11 +41,36 @@ struct GptOss::Activations {
   }
 };
 
+namespace {
+
+void CountBatch(const ModelConfig& c, const ForwardBatch& batch, PassCounts* counts) {
+  int64_t sliding_layers = 0;
+  for (int n = 0; n < c.num_layers; ++n) sliding_layers += c.IsSliding(n) ? 1 : 0;
+  ++counts->passes;
+  counts->rows += batch.rows();
+  for (const SequenceSpan& span : batch.sequences) {
+    const int64_t all = span.first_position + span.num_rows;
+    const int64_t windowed = std::min<int64_t>(all, c.sliding_window - 1 + span.num_rows);
+    counts->kv_positions += sliding_layers * windowed + (c.num_layers - sliding_layers) * all;
+  }
+}
+
+int64_t DistinctExperts(const Routing& routing) {
+  int64_t distinct = 0;
+  for (int e = 0; e < routing.num_experts; ++e) {
+    distinct += routing.expert_offsets[e + 1] > routing.expert_offsets[e] ? 1 : 0;
+  }
+  return distinct;
+}
+
+}  // namespace
+
 void GptOss::Forward(ExecContext& context, const ForwardBatch& batch, const KvMemory& kv, float* hidden,
                      ActivationHook* hook) const {
   const ModelConfig& c = weights_.config;
   ScratchFrame frame(context.scratch);
   Activations a(context.scratch, c, batch.rows());
+  if (context.profiler != nullptr) CountBatch(c, batch, &context.profiler->counts());
 
   {
     ProfileScope scope(context, "embedding");
@@ -114,6 +139,7 @@ void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHoo
     ProfileScope scope(context, "router");
     ops_.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing});
   }
+  if (context.profiler != nullptr) context.profiler->counts().experts += DistinctExperts(a.routing);
   {
     ProfileScope scope(context, "gate_up");
     ops_.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h});
@@ -133,6 +159,7 @@ void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHoo
 
 void GptOss::Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const {
   ProfileScope scope(context, "head");
+  if (context.profiler != nullptr) ++context.profiler->counts().head_passes;
   ops_.linear(context, {hidden, n, weights_.unembedding, /*bias=*/nullptr, /*accumulate=*/false, logits});
 }
 

@@ -49,15 +49,31 @@ class ScratchFrame {
   size_t block_, used_;
 };
 
-/// Seconds by stage name. Stage names are string literals.
+/// What forward passes touched, from which the bytes follow that they had to read.
+struct PassCounts {
+  int64_t passes = 0;
+  int64_t rows = 0;
+  int64_t head_passes = 0;   // times that the output matrix was read
+  int64_t experts = 0;       // experts with at least one row, summed over layers and passes
+  int64_t kv_positions = 0;  // positions whose keys and values were needed, summed over sequences, layers and passes
+};
+
+/// Seconds by stage name, and what the passes touched. Stage names are string literals. Not thread-safe.
 class Profiler {
  public:
   void Add(std::string_view stage, double seconds) { seconds_[stage] += seconds; }
   const std::map<std::string_view, double>& seconds() const { return seconds_; }
-  void Reset() { seconds_.clear(); }
+  /// Of the seconds above, those in which the calling thread waited for the others of the pool.
+  double waiting() const { return waiting_; }
+  double* wait_clock() { return &waiting_; }
+  PassCounts& counts() { return counts_; }
+  const PassCounts& counts() const { return counts_; }
+  void Reset() { *this = Profiler(); }
 
  private:
   std::map<std::string_view, double> seconds_;
+  double waiting_ = 0;
+  PassCounts counts_;
 };
 
 struct ExecContext {

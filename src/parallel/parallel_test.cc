@@ -46,6 +46,27 @@ TEST(ThreadPool, SleepingWorkersWakeUp) {
   }
 }
 
+TEST(ThreadPool, ClocksTheCallersWait) {
+  ThreadPool pool(2);
+  double waited = 0;
+  pool.set_wait_clock(&waited);
+  std::atomic<bool> taken{false};
+  // The caller holds its task until the worker has one, so it is the caller that ends first and waits.
+  pool.Run(2, [&](int64_t, int worker) {
+    if (worker == 0) {
+      while (!taken.load()) std::this_thread::yield();
+    } else {
+      taken.store(true);
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  });
+  EXPECT_GT(waited, 0.0);
+  const double before = waited;
+  pool.set_wait_clock(nullptr);
+  pool.Run(100, [](int64_t, int) {});
+  EXPECT_EQ(waited, before);
+}
+
 TEST(ScratchArena, FramesNestAndReuseMemory) {
   ScratchArena arena;
   const void* first;
@@ -78,6 +99,13 @@ TEST(Profiler, SumsByStage) {
   { ProfileScope scope(context, "qkv"); }
   EXPECT_EQ(profiler.seconds().size(), 1u);
   EXPECT_GE(profiler.seconds().at("qkv"), 0.0);
+  profiler.counts().passes = 3;
+  *profiler.wait_clock() += 0.5;
+  EXPECT_EQ(profiler.waiting(), 0.5);
+  profiler.Reset();
+  EXPECT_EQ(profiler.counts().passes, 0);
+  EXPECT_EQ(profiler.waiting(), 0.0);
+  EXPECT_TRUE(profiler.seconds().empty());
 }
 
 }  // namespace

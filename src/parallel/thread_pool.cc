@@ -1,6 +1,7 @@
 #include "parallel/thread_pool.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/check.h"
 
@@ -64,8 +65,18 @@ void ThreadPool::RunErased(int64_t count, TaskFunction function, const void* con
   wake_.fetch_add(1, std::memory_order_release);
   wake_.notify_all();
   WorkOn(epoch, 0);
+  if (wait_seconds_ == nullptr) {
+    AwaitAll(static_cast<uint32_t>(count));
+    return;
+  }
+  const auto start = std::chrono::steady_clock::now();
+  AwaitAll(static_cast<uint32_t>(count));
+  *wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void ThreadPool::AwaitAll(uint32_t count) {
   uint32_t done = done_.load(std::memory_order_acquire);
-  while (done != static_cast<uint32_t>(count)) done = AwaitChange(done_, done);
+  while (done != count) done = AwaitChange(done_, done);
 }
 
 void ThreadPool::WorkerLoop(int worker) {

@@ -22,6 +22,10 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
+  /// Adds to `*seconds` the time that the calling thread, out of work itself, waits for the others at the end of Run.
+  /// Null: not measured, which is the default.
+  void set_wait_clock(double* seconds) { wait_seconds_ = seconds; }
+
   /// Calls function(task, worker) once for every task in [0, count); worker is in [0, num_threads()). Returns when all
   /// are done; what the tasks wrote is visible to the caller.
   template <typename Function>
@@ -50,6 +54,7 @@ class ThreadPool {
   void WorkerLoop(int worker);
   /// Claims and runs tasks of job `epoch` until none is left.
   void WorkOn(uint32_t epoch, int worker);
+  void AwaitAll(uint32_t count);
 
   // The job. Fields are read before a claim and trusted only if the claim, which checks the epoch, succeeds.
   std::atomic<TaskFunction> function_{nullptr};
@@ -59,6 +64,7 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> done_{0};
   alignas(64) std::atomic<uint32_t> wake_{0};  // changes with every job and at shutdown
   std::atomic<bool> stop_{false};
+  double* wait_seconds_ = nullptr;  // the caller's
   std::vector<std::thread> threads_;
 };
 
