@@ -13,6 +13,7 @@ uint64_t KvMemory::TotalBytes(const ModelConfig& config, DType dtype, const KvCa
 Result<KvMemory> KvMemory::Allocate(const ModelConfig& config, DType dtype, const KvCapacity& capacity) {
   KvMemory memory;
   GPTOSS_ASSIGN_OR_RETURN(memory.memory_, HostBuffer::Allocate(TotalBytes(config, dtype, capacity)));
+  GPTOSS_RETURN_IF_ERROR(memory.memory_.Commit());
   std::byte* next = memory.memory_.data();
   for (int n = 0; n < config.num_layers; ++n) {
     const auto blocks = static_cast<uint64_t>(config.IsSliding(n) ? capacity.sliding_blocks : capacity.full_blocks);

@@ -16,7 +16,8 @@ struct KvCapacity {
 
 class KvMemory {
  public:
-  /// Reserves address space; pages are committed when first written. On failure: kResourceExhausted.
+  /// Commits all of the memory: a conversation that was admitted cannot run out of it later, and what `plan` says is
+  /// what the process holds. On failure: kResourceExhausted.
   static Result<KvMemory> Allocate(const ModelConfig& config, DType dtype, const KvCapacity& capacity);
 
   const KvLayer& layer(int n) const { return layers_[n]; }

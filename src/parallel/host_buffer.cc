@@ -19,7 +19,7 @@ constexpr size_t kHugePageThreshold = size_t{4} << 20;
 
 Result<HostBuffer> HostBuffer::Allocate(size_t bytes) {
   if (bytes == 0) return HostBuffer();
-  // NORESERVE: reservations may exceed the memory on purpose (a context of 131072 positions that is never filled).
+  // NORESERVE: buffers are reserved at their largest and touched as far as they are used; Commit() claims the rest.
   void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED) {
     return ResourceExhausted("cannot reserve " + std::to_string(bytes) + " bytes of memory: " + std::strerror(errno) +
@@ -32,6 +32,21 @@ Result<HostBuffer> HostBuffer::Allocate(size_t bytes) {
 
 HostBuffer::~HostBuffer() {
   if (data_ != nullptr) GPTOSS_CHECK(munmap(data_, size_) == 0);
+}
+
+Status HostBuffer::Commit() {
+  if (size_ == 0 || madvise(data_, size_, MADV_POPULATE_WRITE) == 0) return Status();
+  if (errno == ENOMEM || errno == EFAULT) {
+    return ResourceExhausted("cannot commit " + std::to_string(size_) +
+                             " bytes of memory: the system has no more; use a shorter context or a smaller model");
+  }
+  // Kernels before 5.14 do not know the advice: writing to each page does the same.
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  for (size_t at = 0; at < size_; at += page) {
+    volatile std::byte* byte = data_ + at;
+    *byte = *byte;
+  }
+  return Status();
 }
 
 void HostBuffer::Release(size_t offset, size_t bytes) {

@@ -30,6 +30,9 @@ class HostBuffer {
   const std::byte* data() const { return data_; }
   size_t size() const { return size_; }
 
+  /// Commits every page now, so that no later write can find the system out of memory. On failure: kResourceExhausted.
+  Status Commit();
+
   /// Returns the pages that lie wholly inside [offset, offset + bytes) to the system; they read as zero afterwards.
   void Release(size_t offset, size_t bytes);
 

@@ -32,6 +32,18 @@ TEST(HostBuffer, IsZeroFilledAndCommittedLazily) {
   EXPECT_LE(ResidentPages(*buffer), 1024u);  // at most one or two huge pages
 }
 
+TEST(HostBuffer, CommitMakesEveryPageResidentAndKeepsContents) {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  Result<HostBuffer> buffer = HostBuffer::Allocate(100 * page + 1);
+  ASSERT_TRUE(buffer.ok());
+  buffer->data()[50 * page] = std::byte{7};
+  ASSERT_TRUE(buffer->Commit().ok());
+  EXPECT_EQ(ResidentPages(*buffer), 101u);
+  EXPECT_EQ(buffer->data()[50 * page], std::byte{7});
+  EXPECT_EQ(buffer->data()[99 * page], std::byte{0});
+  EXPECT_TRUE(HostBuffer().Commit().ok());
+}
+
 TEST(HostBuffer, ReleaseGivesPagesBackAndKeepsPartialOnes) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   Result<HostBuffer> buffer = HostBuffer::Allocate(8 * page);
