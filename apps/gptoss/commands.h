@@ -11,6 +11,7 @@ namespace gptoss::cli {
 
 /// Registers a subcommand on `app`; when it is chosen and done, `*exit_code` holds what main returns.
 void RegisterBench(CLI::App& app, int* exit_code);
+void RegisterCompletion(CLI::App& app, int* exit_code);
 void RegisterConvert(CLI::App& app, int* exit_code);
 void RegisterGenerate(CLI::App& app, int* exit_code);
 void RegisterInfo(CLI::App& app, int* exit_code);

@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "gptoss " GPTOSS_VERSION);
   int exit_code = 0;
   gptoss::cli::RegisterBench(app, &exit_code);
+  gptoss::cli::RegisterCompletion(app, &exit_code);
   gptoss::cli::RegisterConvert(app, &exit_code);
   gptoss::cli::RegisterGenerate(app, &exit_code);
   gptoss::cli::RegisterInfo(app, &exit_code);

@@ -18,8 +18,8 @@ GOLDEN = pathlib.Path(sys.argv[2])
 MODEL = str(GOLDEN / "micro/checkpoint/hf")
 
 
-def run(*arguments):
-    return subprocess.run([GPTOSS, *arguments], capture_output=True, text=True, timeout=300)
+def run(*arguments, stdin=None):
+    return subprocess.run([GPTOSS, *arguments], input=stdin, capture_output=True, text=True, timeout=300)
 
 
 def read_npy(path):
@@ -108,6 +108,57 @@ class Contracts(unittest.TestCase):
         self.assertTrue(document["passed"])
         self.assertEqual([p["position"] for p in document["probes"]], [0, 127, 4095, 32767])
 
+    def test_all_forms_give_the_same_logits_bit_for_bit(self):
+        tokens = self.tokens_file("s7", "r244")
+        out = self.folder.name + "/o.npy"
+        models = {"hf": MODEL}
+        for form, name, dense in [("original", "original", []), ("gguf", "micro.gguf", ["--dense", "bf16"])]:
+            models[form] = f"{self.folder.name}/{name}"
+            result = run("convert", "--model", MODEL, "--to", form, "--out", models[form], *dense)
+            self.assertEqual(result.returncode, 0, result.stderr)
+        for flags in [[], ["--exact"], ["--dense", "int8"]]:
+            bits = {}
+            for form, model in models.items():
+                result = run("logits", "--model", model, "--tokens-file", tokens, "--out", out, "-q", *flags)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                bits[form] = [(pathlib.Path(self.folder.name) / f"o.{i}.npy").read_bytes() for i in range(2)]
+            self.assertEqual(bits["hf"], bits["original"], flags)
+            self.assertEqual(bits["hf"], bits["gguf"], flags)
+
+    def test_tokenize_answers_every_line_and_fails_after_a_bad_one(self):
+        lines = ['{"text":"a <|end|> b"}', '{"text":"<|end|>","special":true}', "[1,", '{"ids":[5,-1]}', '{"ids":[64]}']
+        result = run("tokenize", stdin="\n".join(lines))
+        answers = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(len(answers), len(lines))
+        self.assertNotIn(200007, answers[0]["ids"])
+        self.assertEqual(answers[1], {"ids": [200007]})
+        self.assertIn("error", answers[2])
+        self.assertIn("-1", answers[3]["error"])
+        self.assertEqual(answers[4], {"text": "a"})
+        self.assertEqual(run("tokenize", stdin='{"text":""}\n').returncode, 0)
+
+    def complete(self, *words):
+        """What bash offers for the last of `words`."""
+        script = (
+            'source <("$1" completion bash); shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _gptoss; '
+            'printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        result = subprocess.run(["bash", "-c", script, "-", GPTOSS, *words], capture_output=True, text=True, timeout=60)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return result.stdout.split()
+
+    def test_completion_offers_commands_flags_and_choices(self):
+        self.assertEqual(self.complete("gptoss", "tok"), ["tokenize"])
+        self.assertIn("--temperature", self.complete("gptoss", "run", "--te"))
+        self.assertEqual(self.complete("gptoss", "run", "--effort", "h"), ["high"])
+        self.assertEqual(self.complete("gptoss", "run", "file"), [])
+        for shell in ("zsh", "fish"):
+            result = run("completion", shell)
+            self.assertEqual(result.returncode, 0)
+            self.assertIn("tokenize", result.stdout)
+        self.assertEqual(run("completion", "cmd").returncode, 2)
+
     def test_info(self):
         document = json.loads(run("info", "--json").stdout)
         self.assertIn(document["cpu"]["chosen"], [t["name"] for t in document["cpu"]["targets"] if t["available"]])
@@ -131,4 +182,4 @@ class Contracts(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
