@@ -9,6 +9,7 @@
 #include "chat_view.h"
 #include "commands.h"
 #include "line_editor.h"
+#include "profile_output.h"
 
 namespace gptoss::cli {
 namespace {
@@ -43,6 +44,10 @@ Result<ChatTurn> AskAndShow(ChatSession& session, const std::string& question, c
   if (!turn.ok()) return turn;
   if (const std::string remark = Remark(*turn); !remark.empty()) Note(remark);
   if (display.stats) Note(DescribeTurn(*turn));
+  if (turn->profile.has_value()) {
+    std::fputs(ProfileTable("prefill", turn->profile->prefill).c_str(), stderr);
+    std::fputs(ProfileTable("decode", turn->profile->decode).c_str(), stderr);
+  }
   return turn;
 }
 

@@ -12,9 +12,13 @@ std::string DescribeTurn(const ChatTurn& turn) {
   const GenerateTimings& t = turn.timings;
   const auto rate = [](int n, double s) { return n > 0 && s > 0 ? fmt::format("{:.1f} tokens/s", n / s) : "-"; };
   // The first token comes out of the prompt's last pass; the time that is measured is that of those after it.
-  return fmt::format("prompt: {} tokens, {} of them new, {:.2f} s ({}); answer: {} tokens, {:.2f} s ({})",
-                     turn.conversation_tokens, t.prompt_tokens, t.prefill_s, rate(t.prompt_tokens, t.prefill_s),
-                     t.output_tokens, t.decode_s, rate(t.output_tokens - 1, t.decode_s));
+  std::string text =
+      fmt::format("prompt: {} tokens, {} of them new, {:.2f} s ({}); answer: {} tokens, {:.2f} s ({})",
+                  turn.conversation_tokens, t.prompt_tokens, t.prefill_s, rate(t.prompt_tokens, t.prefill_s),
+                  t.output_tokens, t.decode_s, rate(t.output_tokens - 1, t.decode_s));
+  if (t.proposed_tokens > 0)
+    text += fmt::format("; {} of {} proposed tokens held", t.accepted_tokens, t.proposed_tokens);
+  return text;
 }
 
 Result<std::unique_ptr<ChatSession>> ChatSession::Create(ModelSession& model,
@@ -68,6 +72,9 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
   if (turns_ > 0) request.sampling.seed = Mix64(request.sampling.seed + turns_ * kGoldenGamma);
   ++turns_;
   request.max_tokens = options_.max_tokens;
+  request.speculation = options_.speculation;
+  GenerateProfile profile;
+  if (options_.profile) request.profile = &profile;
   const FormatTokenIds& format = renderer_.format();
   request.stop_tokens = {format.return_, format.call};
   if (format.end_of_text >= 0) request.stop_tokens.push_back(format.end_of_text);
@@ -88,6 +95,11 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
   turn.reason = over ? StopReason::kStopToken : result.reason;
   turn.interrupted = turn.interrupted && turn.reason == StopReason::kCallback;
   turn.timings = result.timings;
+  if (options_.profile) {
+    const DType kv_dtype = model_.runner->options().kv_dtype;
+    turn.profile = {ReportStages(profile.prefill, model_.weights, kv_dtype, result.timings.prefill_s),
+                    ReportStages(profile.decode, model_.weights, kv_dtype, result.timings.decode_s)};
+  }
   reader.Finish(/*keep_header=*/!turn.interrupted);
   turn.answered = reader.answered();
   for (Message& message : reader.TakeMessages()) history_.Add(std::move(message));

@@ -3,12 +3,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "chat_answer.h"
 #include "chat_history.h"
 #include "engine/generator.h"
+#include "engine/traffic.h"
 #include "harmony/render.h"
 #include "model_session.h"
 #include "sampling/sampler.h"
@@ -19,6 +21,12 @@ struct ChatOptions {
   SamplingParams sampling;
   std::vector<std::string> stops;
   int max_tokens = 1 << 30;  // of one answer, reasoning included
+  SpeculationOptions speculation;
+  bool profile = false;
+};
+
+struct TurnProfile {
+  StageReport prefill, decode;
 };
 
 struct ChatTurn {
@@ -27,6 +35,7 @@ struct ChatTurn {
   bool answered = false;        // some text was meant for the user
   int conversation_tokens = 0;  // of the prompt, cached ones included
   GenerateTimings timings;
+  std::optional<TurnProfile> profile;  // when the options ask for it
 };
 
 /// "tokens per second" lines, for people.

@@ -4,6 +4,8 @@
 #include "engine/generator.h"
 #include "json/json.h"
 #include "model_session.h"
+#include "profile_output.h"
+#include "sampling_flags.h"
 
 namespace gptoss::cli {
 namespace {
@@ -12,7 +14,7 @@ struct GenerateFlags {
   ModelFlags model;
   std::string tokens_file;
   GenerateRequest request;
-  bool json = false;
+  bool json = false, profile = false;
 };
 
 Json TimingsJson(const GenerateTimings& t, double load_s) {
@@ -23,7 +25,10 @@ Json TimingsJson(const GenerateTimings& t, double load_s) {
           {"prefill_tok_s", rate(t.prompt_tokens, t.prefill_s)},
           {"output_tokens", t.output_tokens},
           {"decode_s", t.decode_s},
-          {"decode_tok_s", rate(t.output_tokens - 1, t.decode_s)}};
+          {"decode_tok_s", rate(t.output_tokens - 1, t.decode_s)},
+          {"decode_passes", t.passes},
+          {"proposed_tokens", t.proposed_tokens},
+          {"accepted_tokens", t.accepted_tokens}};
 }
 
 int RunGenerate(GenerateFlags flags) {
@@ -36,15 +41,26 @@ int RunGenerate(GenerateFlags flags) {
   if (!session.ok()) return Fail(session.status());
   auto sequence = (*session)->runner->NewSequence();
   sequence->Append(prompt);
+  GenerateProfile profile;
+  if (flags.profile) flags.request.profile = &profile;
   const auto result = Generate(*(*session)->runner, *sequence, flags.request, nullptr);
   if (!result.ok()) return Fail(result.status());
+  const auto report = [&](const Profiler& profiler, double seconds) {
+    return ReportStages(profiler, (*session)->weights, (*session)->runner->options().kv_dtype, seconds);
+  };
+  const StageReport prefill = report(profile.prefill, result->timings.prefill_s);
+  const StageReport decode = report(profile.decode, result->timings.decode_s);
   if (flags.json) {
-    const Json document = {{"ids", result->tokens},
-                           {"stop_reason", StopReasonName(result->reason)},
-                           {"timings", TimingsJson(result->timings, (*session)->load_s)}};
+    Json document = {{"ids", result->tokens},
+                     {"stop_reason", StopReasonName(result->reason)},
+                     {"timings", TimingsJson(result->timings, (*session)->load_s)}};
+    if (flags.profile) document["profile"] = {{"prefill", ProfileJson(prefill)}, {"decode", ProfileJson(decode)}};
     std::printf("%s\n", WriteJson(document).c_str());
   } else {
     for (int32_t id : result->tokens) std::printf("%d\n", id);
+    if (flags.profile) {
+      std::fputs((ProfileTable("prefill", prefill) + ProfileTable("decode", decode)).c_str(), stderr);
+    }
   }
   return 0;
 }
@@ -60,13 +76,13 @@ void RegisterGenerate(CLI::App& app, int* exit_code) {
   command->add_option("--max-tokens", flags->request.max_tokens, "Most tokens to make")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  command->add_option("--temperature", flags->request.sampling.temperature, "0 = always the likeliest token")
+  AddSamplingFlags(*command, &flags->request.sampling);
+  command->add_option("--seed", flags->request.sampling.seed, "Same seed and tokens, same output")
+      ->group("Sampling")
       ->capture_default_str();
-  command->add_option("--top-p", flags->request.sampling.top_p)->capture_default_str();
-  command->add_option("--top-k", flags->request.sampling.top_k)->capture_default_str();
-  command->add_option("--min-p", flags->request.sampling.min_p)->capture_default_str();
-  command->add_option("--seed", flags->request.sampling.seed)->capture_default_str();
   command->add_option("--stop-token", flags->request.stop_tokens, "Token id that ends the output; may be repeated");
+  AddSpeculateFlag(*command, &flags->request.speculation);
+  command->add_flag("--profile", flags->profile, "Time, share and GB/s by stage");
   command->add_flag("--json", flags->json, "One JSON document instead of one id a line");
   command->footer(
       "Example:\n  gptoss generate --model DIR --tokens-file ids.json --max-tokens 32 --temperature 0 --json");

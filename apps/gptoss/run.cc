@@ -16,6 +16,7 @@
 #include "chat_repl.h"
 #include "commands.h"
 #include "line_editor.h"
+#include "sampling_flags.h"
 
 namespace gptoss::cli {
 namespace {
@@ -135,30 +136,10 @@ int RunChat(RunFlags& flags) {
   return ChatRepl(**session, title, flags.display).Run();
 }
 
-void AddSamplingFlags(CLI::App& command, RunFlags* flags) {
-  SamplingParams& sampling = flags->options.sampling;
+void AddOutputFlags(CLI::App& command, RunFlags* flags) {
   const std::string group = "Sampling";
-  command.add_option("--temperature", sampling.temperature, "0: always the likeliest token")
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--top-p", sampling.top_p, "Only the likeliest tokens that make up this share")
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--top-k", sampling.top_k, "Only so many of the likeliest tokens; 0: all")
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--min-p", sampling.min_p, "Only tokens this likely relative to the likeliest")
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--repetition-penalty", sampling.repetition_penalty, "Above 1: less of what was there before")
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--frequency-penalty", sampling.frequency_penalty, "-2 to 2, per occurrence in the answer")
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--presence-penalty", sampling.presence_penalty, "-2 to 2, once for what the answer has")
-      ->capture_default_str()
-      ->group(group);
+  AddSamplingFlags(command, &flags->options.sampling);
+  AddSpeculateFlag(command, &flags->options.speculation);
   command.add_option("--seed", flags->seed, "Same seed and prompt, same answer (default: another one each time)")
       ->group(group);
   command.add_option("--stop", flags->options.stops, "Text before which an answer ends; may be repeated")
@@ -187,7 +168,8 @@ void RegisterRun(CLI::App& app, int* exit_code) {
   command->add_option("--developer", flags->setup.developer, "Instructions for the model");
   command->add_option("--date", flags->setup.date, "Date that the model is told (default: today)");
   command->add_flag("--stats", flags->display.stats, "Tokens per second after each answer");
-  AddSamplingFlags(*command, flags.get());
+  command->add_flag("--profile", flags->options.profile, "Time, share and GB/s by stage after each answer");
+  AddOutputFlags(*command, flags.get());
   command->footer(
       "Examples:\n  gptoss run --model gpt-oss-20b\n  gptoss run --model gpt-oss-20b \"Why is the sky blue?\"\n"
       "  git diff | gptoss run --model gpt-oss-20b \"Write a commit message for this change.\"");

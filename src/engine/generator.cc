@@ -36,7 +36,7 @@ class Generation {
         request_(request),
         callback_(callback),
         sampler_(request.sampling),
-        max_proposed_(std::min({std::max(0, request.speculation.max_tokens), ModelRunner::kRewindPositions,
+        max_proposed_(std::min({std::max(0, request.speculation.max_tokens), runner.options().rewind_tokens,
                                 runner.options().chunk_tokens - 1})),
         prompt_tokens_(static_cast<int>(sequence.tokens().size())),
         controller_(max_proposed_),

@@ -18,11 +18,10 @@ int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 
 RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options) {
   RunnerPlan plan;
-  // A window and a chunk may both begin and end inside a block; the positions kept for rewinding fit into the same two
-  // blocks: n = window - 1 + rewind + chunk positions touch at most (n - 2) / block + 2 blocks.
-  static_assert(ModelRunner::kRewindPositions <= kKvBlockSize);
-  const int sliding_positions = std::min(options.max_context, config.sliding_window + options.chunk_tokens);
-  plan.capacity.sliding_blocks = options.max_sequences * (CeilDiv(sliding_positions, kKvBlockSize) + 2);
+  // The n = window - 1 + rewind + chunk positions in use touch at most (n - 2) / block + 2 blocks, whatever the border.
+  const int sliding_positions =
+      std::min(options.max_context, config.sliding_window + options.chunk_tokens + options.rewind_tokens);
+  plan.capacity.sliding_blocks = options.max_sequences * (CeilDiv(sliding_positions, kKvBlockSize) + 1);
   plan.capacity.full_blocks = options.max_sequences * CeilDiv(options.max_context, kKvBlockSize);
   plan.kv_bytes = KvMemory::TotalBytes(config, options.kv_dtype, plan.capacity);
   const auto n =
@@ -118,7 +117,7 @@ void ModelRunner::FinishChunk(Sequence& sequence, int count) {
     model_.weights().ReleaseMappedPages();
     tokens_since_release_ = 0;
   }
-  const int first_needed = sequence.computed_ - kRewindPositions - model_.config().sliding_window + 1;
+  const int first_needed = sequence.computed_ - options_.rewind_tokens - model_.config().sliding_window + 1;
   sequence.tables_[static_cast<int>(KvGroup::kSliding)].ReleaseBefore(std::max(0, first_needed));
 }
 

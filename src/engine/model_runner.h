@@ -18,6 +18,7 @@ struct RunnerOptions {
   int max_sequences = 1;     // that may be at full length together
   int chunk_tokens = 512;    // most tokens of one forward pass
   DType kv_dtype = DType::kBF16;
+  int rewind_tokens = kKvBlockSize;  // that Truncate can take back without anything being computed anew
 };
 
 /// What a runner will take, besides the weights, when all sequences are full.
@@ -53,9 +54,6 @@ using LogitSink = std::function<Status(int position, std::span<float> logits)>;
 /// Not thread-safe: one caller at a time, which is also the one that uses the pool.
 class ModelRunner {
  public:
-  /// Positions before the window that stay in the cache, so that as many tokens can be taken back.
-  static constexpr int kRewindPositions = kKvBlockSize;
-
   /// `model` and `pool` must outlive the runner. On failure: kResourceExhausted.
   static Result<std::unique_ptr<ModelRunner>> Create(const GptOss& model, ThreadPool& pool,
                                                      const RunnerOptions& options);
@@ -74,8 +72,8 @@ class ModelRunner {
   /// [sequences, V]. Fails like Compute.
   Status Step(std::span<Sequence* const> sequences, std::span<float> logits);
 
-  /// Forgets the tokens from `length` on. Going back by at most kRewindPositions loses nothing else; positions whose
-  /// window has been released are recomputed by the next Compute.
+  /// Forgets the tokens from `length` on. Going back by at most options().rewind_tokens loses nothing else; positions
+  /// whose window has been released are recomputed by the next Compute.
   void Truncate(Sequence& sequence, int length);
 
   const GptOss& model() const { return model_; }

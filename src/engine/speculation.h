@@ -23,7 +23,7 @@ struct Proposal {
 Proposal ProposeFromHistory(std::span<const int32_t> history, int count);
 
 struct SpeculationOptions {
-  /// Most tokens proposed for one pass; 0 is off. More than ModelRunner::kRewindPositions, or than fit into one forward
+  /// Most tokens proposed for one pass; 0 is off. More than RunnerOptions::rewind_tokens, or than fit into one forward
   /// pass, are not proposed.
   int max_tokens = 0;
   /// False: proposes whenever something is found, whether or not it pays.

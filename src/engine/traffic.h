@@ -1,24 +1,40 @@
-// How many bytes and operations a forward pass must move and do: the yardsticks that speeds are quoted against.
+// How many bytes and operations forward passes must move and do: the yardsticks that speeds are quoted against.
 #pragma once
 
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
 #include "model/weights.h"
+#include "parallel/exec_context.h"
 
 namespace gptoss {
 
-struct Traffic {
-  double weight_bytes = 0;  // weights that the step must read, each once
-  double kv_bytes = 0;      // keys and values that it must read
-  double flop = 0;          // multiplications and additions
-  double bytes() const { return weight_bytes + kv_bytes; }
+/// Operations (multiplications and additions) of one decode step of `batch` sequences at `context` positions each.
+double DecodeFlop(const ModelConfig& config, int batch, int context);
+
+/// Operations of computing positions [first, end) of one sequence, with logits of the last one only.
+double PrefillFlop(const ModelConfig& config, int first, int end);
+
+/// One stage of the forward passes that a profiler has seen.
+struct StageCost {
+  std::string_view stage;
+  double seconds = 0;
+  double bytes = 0;  // that it had to read from memory: weights once a pass, of experts those with rows; keys, values
 };
 
-/// One decode step of `batch` sequences, each at `context` positions. With several sequences the number of distinct
-/// experts is its expectation under uniform routing: E (1 - (1 - k/E)^batch).
-Traffic DecodeTraffic(const ModelWeights& weights, int batch, int context, DType kv_dtype);
+struct StageReport {
+  double wall_s = 0;
+  double waiting_s = 0;  // of the stages' seconds, those in which the calling thread waited for the other threads
+  PassCounts counts;
+  std::vector<StageCost> stages;  // qkv, attention, router, gate_up, down, out, head, other: they sum to wall_s
+  double weight_bytes = 0, kv_bytes = 0;
+  double bytes() const { return weight_bytes + kv_bytes; }
+  /// Distinct experts of a layer in one pass, on average.
+  double experts_per_layer = 0;
+};
 
-/// Operations of a prefill of `tokens` from an empty cache, with logits of the last position only.
-double PrefillFlop(const ModelConfig& config, int tokens);
+/// What `profiler` saw during `wall_s` seconds.
+StageReport ReportStages(const Profiler& profiler, const ModelWeights& weights, DType kv_dtype, double wall_s);
 
 }  // namespace gptoss

@@ -92,6 +92,71 @@ class Contracts(unittest.TestCase):
             self.assertGreater(value, 0, path)
         self.assertTrue(document["target"])
 
+    def test_bench_measures_every_combination(self):
+        arguments = ["--prompt", "8,40", "--context", "0,150", "--batch", "1,3", "--gen", "2", "--repeat", "2", "-q"]
+        result = run("bench", "--model", MODEL, *arguments, "--json", "--profile", "--loads", "2")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads(result.stdout)
+        runs = document["runs"]
+        want = [(p, c, b) for p in (8, 40) for c in (0, 150) for b in (1, 3)]
+        self.assertEqual([(r["prompt"], r["context"], r["batch"]) for r in runs], want)
+        self.assertEqual(document["decode"], runs[0]["decode"])
+        for r in runs:
+            self.assertEqual(r["prefill"]["tokens"], r["prompt"] * r["batch"])
+            self.assertLessEqual(r["decode"]["tok_s_min"], r["decode"]["tok_s"])
+            self.assertLessEqual(r["decode"]["tok_s"], r["decode"]["tok_s_max"])
+            decode = r["profile"]["decode"]
+            self.assertEqual((decode["passes"], decode["rows"]), (4, 4 * r["batch"]))
+            self.assertEqual(r["profile"]["prefill"]["rows"], 2 * r["prompt"] * r["batch"])
+            self.assertAlmostEqual(sum(s["percent"] for s in decode["stages"].values()), 100, places=6)
+        # A context adds keys and values, a batch experts; neither adds anything else to what a step reads.
+        by = {(r["prompt"], r["context"], r["batch"]): r["decode"] for r in runs}
+        self.assertGreater(by[8, 150, 1]["kv_bytes_per_step"], by[8, 0, 1]["kv_bytes_per_step"])
+        self.assertEqual(by[8, 0, 1]["experts_per_layer"], 4)
+        self.assertGreater(by[8, 0, 3]["experts_per_layer"], 4)
+        table = run("bench", "--model", MODEL, *arguments)
+        self.assertEqual(table.returncode, 0, table.stderr)
+        self.assertEqual(sum(line.count("%") == 2 for line in table.stdout.splitlines()), 8)
+
+    def test_speculation_does_not_change_the_output(self):
+        tokens = pathlib.Path(self.folder.name) / "repeated.json"
+        tokens.write_text(json.dumps(list(range(40, 60)) * 8))
+        arguments = ["generate", "--model", MODEL, "--tokens-file", str(tokens), "--max-tokens", "100", "--json", "-q"]
+        # A bias that keeps the output to two tokens makes it repeat itself.
+        arguments += ["--temperature", "0.8", "--logit-bias", "7=100", "--logit-bias", "9=100"]
+        documents = [json.loads(run(*arguments, "--speculate", n).stdout) for n in ("off", "1", "8")]
+        self.assertEqual(set(documents[0]["ids"]) - {7, 9}, set())
+        for document in documents:
+            timings = document["timings"]
+            self.assertEqual(document["ids"], documents[0]["ids"])
+            self.assertEqual(timings["decode_passes"] + timings["accepted_tokens"], 99)
+        self.assertEqual(documents[0]["timings"]["proposed_tokens"], 0)
+        self.assertGreater(documents[2]["timings"]["proposed_tokens"], 0)
+
+    def test_generate_profile(self):
+        arguments = ["generate", "--model", MODEL, "--tokens-file", self.tokens_file("s7"), "--max-tokens", "4", "-q"]
+        document = json.loads(run(*arguments, "--profile", "--json").stdout)
+        self.assertEqual(document["profile"]["prefill"]["rows"], 7)
+        self.assertGreaterEqual(document["profile"]["decode"]["rows"], 3)
+        text = run(*arguments, "--profile")
+        self.assertEqual(len(text.stdout.split()), 4)
+        for word in ("qkv", "attention", "gate_up", "waiting", "GB/s"):
+            self.assertIn(word, text.stderr)
+
+    def test_sampling_flags_are_checked(self):
+        tokens = self.tokens_file("s7")
+        for name, flags in {
+            "--speculate": ["--speculate", "many"],
+            "--logit-bias 5": ["--logit-bias", "5"],
+            "-100 to 100": ["--logit-bias", "5=101"],
+        }.items():
+            result = run("generate", "--model", MODEL, "--tokens-file", tokens, *flags, "-q")
+            self.assertEqual(result.returncode, 2, flags)
+            self.assertIn(name, result.stderr)
+        result = run("generate", "--model", MODEL, "--tokens-file", tokens, "--logit-bias", "640=1", "-q")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("640", result.stderr)
+
     def test_plan_adds_up(self):
         result = run("plan", "--model", MODEL, "--context", "4096", "--sequences", "2", "--json")
         document = json.loads(result.stdout)
