@@ -29,6 +29,7 @@ void ForEachPanel(ExecContext& context, const MatmulArgs& args, int64_t panel_ro
   int64_t most = 0;
   for (size_t m = 0; m + 1 < args.offsets.size(); ++m) {
     const int64_t first = args.offsets[m], end = args.offsets[m + 1];
+    if (end - first > args.max_group_rows) continue;
     most = std::max(most, end - first);
     if (first < end) groups.push_back({static_cast<int64_t>(m), first, end, 0, args.weight.rows});
   }
