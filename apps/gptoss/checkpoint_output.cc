@@ -5,6 +5,10 @@
 #include <optional>
 #include <utility>
 
+#include "base/mmap_file.h"
+#include "json/json.h"
+#include "model/write_packed.h"
+#include "model_argument.h"
 #include "progress.h"
 #include "tokenizer/gguf_vocabulary.h"
 #include "tokenizer/tokenizer.h"
@@ -35,20 +39,14 @@ Result<DType> ParseDense(const std::string& name) {
   if (name == "bf16") return DType::kBF16;
   if (name == "f16") return DType::kF16;
   if (name == "f32") return DType::kF32;
-  return InvalidArgument("--dense is \"" + name + "\"; it can be q8_0, bf16, f16 or f32");
+  return InvalidArgument("--dense is \"" + name + "\"; for gguf it can be q8_0, bf16, f16 or f32");
 }
 
-/// The vocabulary that belongs to `source`: its own, that of a tokenizer.json beside it, or the embedded one when the
-/// model has as many rows; none for smaller models.
+/// The vocabulary that belongs to `source`: its own, or the embedded one when the model has as many rows; none for
+/// smaller models.
 Result<std::optional<Vocabulary>> VocabularyOf(const Checkpoint& source) {
-  const std::vector<std::string> tokens = source.VocabularyTokens();
-  const std::string beside = (std::filesystem::path(source.Describe()) / "tokenizer.json").string();
-  std::optional<Vocabulary> vocabulary;
-  if (!tokens.empty()) {
-    GPTOSS_ASSIGN_OR_RETURN(vocabulary, Vocabulary::FromGgufTokens(tokens, source.VocabularyTokenTypes()));
-  } else if (source.format() != CheckpointFormat::kSynthetic && std::filesystem::exists(beside)) {
-    GPTOSS_ASSIGN_OR_RETURN(vocabulary, Vocabulary::FromFile(beside));
-  } else if (source.config().vocab_size >= kFullVocabulary) {
+  GPTOSS_ASSIGN_OR_RETURN(std::optional<Vocabulary> vocabulary, OwnVocabulary(source));
+  if (!vocabulary && source.config().vocab_size >= kFullVocabulary) {
     GPTOSS_ASSIGN_OR_RETURN(vocabulary, Vocabulary::Embedded());
   }
   return vocabulary;
@@ -63,31 +61,83 @@ Result<std::optional<GgufVocabularyData>> GgufVocabularyOf(const Checkpoint& sou
       GgufVocabularyData{std::move(exported.tokens), std::move(exported.types), std::move(exported.merges)});
 }
 
-}  // namespace
-
-void AddOutputFlags(CLI::App& command, const char* format_flag, std::string* format, std::string* out,
-                    std::string* dense) {
-  command.add_option(format_flag, *format, "Form to write")
-      ->required()
-      ->check(CLI::IsMember({"hf", "original", "gguf"}));
-  command.add_option("--out", *out, "Directory (hf, original) or file (gguf) to make")->required();
-  command.add_option("--dense", *dense, "Type of attention, embedding and output matrices (gguf only; default q8_0)")
-      ->check(CLI::IsMember({"q8_0", "bf16", "f16", "f32"}));
+bool SameTokens(const Vocabulary& a, const Vocabulary& b) {
+  if (a.size() != b.size()) return false;
+  for (TokenId id = 0; id < a.size(); ++id) {
+    if (a.KindOf(id) != b.KindOf(id) || a.Token(id) != b.Token(id)) return false;
+  }
+  return true;
 }
 
-Status WriteCheckpointAs(const Checkpoint& source, const std::string& format, const std::string& out,
-                         const std::string& dense, WriteOptions options) {
-  if (!dense.empty() && format != "gguf") {
-    return InvalidArgument("--dense goes with gguf only: the " + format + " layout holds bf16");
+/// The tokenizer that a packed file shall carry: a tokenizer.json as it is, or a GGUF file's vocabulary unless it is
+/// the embedded one.
+Status AddTokenizer(const Checkpoint& source, PackOptions* options) {
+  const std::filesystem::path beside = std::filesystem::path(source.Describe()) / "tokenizer.json";
+  options->tokenizer_bytes = source.TokenizerJson();
+  if (source.format() != CheckpointFormat::kSynthetic && std::filesystem::exists(beside)) {
+    GPTOSS_ASSIGN_OR_RETURN(options->tokenizer_bytes, ReadTextFile(beside.string(), Vocabulary::kMaxFileBytes));
   }
-  GPTOSS_ASSIGN_OR_RETURN(options.gguf_dense, ParseDense(dense));
+  if (!options->tokenizer_bytes.empty()) {
+    options->tokenizer_form = "tokenizer.json";
+    return Status();
+  }
+  const std::vector<std::string> tokens = source.VocabularyTokens();
+  if (tokens.empty()) return Status();
+  GPTOSS_ASSIGN_OR_RETURN(const std::optional<Vocabulary> own, OwnVocabulary(source));
+  GPTOSS_ASSIGN_OR_RETURN(const Vocabulary embedded, Vocabulary::Embedded());
+  if (own && SameTokens(*own, embedded)) return Status();
+  options->tokenizer_form = "gguf";
+  options->tokenizer_bytes = WriteJson(Json{{"tokens", tokens}, {"types", source.VocabularyTokenTypes()}});
+  return Status();
+}
+
+Status WritePackedAs(const Checkpoint& source, const std::string& out, const std::string& dense) {
+  PackOptions options;
+  if (dense == "int8") {
+    options.dense = DensePrecision::kInt8;
+  } else if (dense == "bf16") {
+    options.dense = DensePrecision::kAsStored;
+  } else if (!dense.empty() && dense != "auto") {
+    return InvalidArgument("--dense is \"" + dense + "\"; for the packed form it can be auto, int8 or bf16");
+  }
+  GPTOSS_RETURN_IF_ERROR(AddTokenizer(source, &options));
   BarProgress progress;
   options.progress = &progress;
-  if (format == "hf") return WriteHf(source, out, options);
-  if (format == "original") return WriteOriginal(source, out, options);
+  return WritePacked(source, out, options);
+}
+
+}  // namespace
+
+void AddOutputFlags(CLI::App& command, const char* format_flag, OutputForms forms, OutputFlags* flags) {
+  const bool packed = forms == OutputForms::kPublicAndPacked;
+  std::vector<std::string> names = {"hf", "original", "gguf"}, dense = {"q8_0", "bf16", "f16", "f32"};
+  std::string dense_help = "Type of attention, embedding and output matrices (gguf only; default q8_0)";
+  if (packed) {
+    names.emplace_back("packed");
+    dense.insert(dense.end(), {"auto", "int8"});
+    dense_help =
+        "Type of attention, embedding and output matrices in gguf: q8_0 (default), bf16, f16, f32. For packed what "
+        "--dense of run takes: auto, int8, bf16";
+  }
+  CLI::Option* form = command.add_option(format_flag, flags->format, "Form to write")->check(CLI::IsMember(names));
+  if (!packed) form->required();
+  command.add_option("--out", flags->out, "Directory (hf, original) or file to make")->required();
+  command.add_option("--dense", flags->dense, dense_help)->check(CLI::IsMember(dense));
+}
+
+Status WriteCheckpointAs(const Checkpoint& source, const OutputFlags& flags, WriteOptions options) {
+  if (flags.format == "packed") return WritePackedAs(source, flags.out, flags.dense);
+  if (!flags.dense.empty() && flags.format != "gguf") {
+    return InvalidArgument("--dense goes with gguf only: the " + flags.format + " layout holds bf16");
+  }
+  GPTOSS_ASSIGN_OR_RETURN(options.gguf_dense, ParseDense(flags.dense));
+  BarProgress progress;
+  options.progress = &progress;
+  if (flags.format == "hf") return WriteHf(source, flags.out, options);
+  if (flags.format == "original") return WriteOriginal(source, flags.out, options);
   GPTOSS_ASSIGN_OR_RETURN(const std::optional<GgufVocabularyData> vocabulary, GgufVocabularyOf(source));
   if (vocabulary) options.vocabulary = &*vocabulary;
-  return WriteGguf(source, out, options);
+  return WriteGguf(source, flags.out, options);
 }
 
 }  // namespace gptoss::cli

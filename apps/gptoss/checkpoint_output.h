@@ -9,13 +9,20 @@
 
 namespace gptoss::cli {
 
-/// Adds `format_flag` (hf, original or gguf), --out and --dense.
-void AddOutputFlags(CLI::App& command, const char* format_flag, std::string* format, std::string* out,
-                    std::string* dense);
+struct OutputFlags {
+  std::string format;  // hf, original, gguf, packed
+  std::string out;
+  std::string dense;
+};
 
-/// Writes `source` with a progress bar. A GGUF file of a model with the full vocabulary carries the embedded one.
+enum class OutputForms : uint8_t { kPublic, kPublicAndPacked };
+
+/// Adds `format_flag` (required, unless a packed file may be asked for otherwise), --out and --dense.
+void AddOutputFlags(CLI::App& command, const char* format_flag, OutputForms forms, OutputFlags* flags);
+
+/// Writes `source` with a progress bar. A GGUF file of a model with the full vocabulary carries the embedded one; a
+/// packed file carries a tokenizer that the source brings.
 /// On failure: what the writers say; kInvalidArgument when `dense` does not go with `format`.
-Status WriteCheckpointAs(const Checkpoint& source, const std::string& format, const std::string& out,
-                         const std::string& dense, WriteOptions options);
+Status WriteCheckpointAs(const Checkpoint& source, const OutputFlags& flags, WriteOptions options);
 
 }  // namespace gptoss::cli

@@ -1,17 +1,19 @@
-// gptoss convert: a checkpoint from one public form to another.
+// gptoss convert: a checkpoint from one public form to another, or to the packed form.
 #include <filesystem>
 #include <memory>
 #include <string>
 
 #include "checkpoint_output.h"
 #include "commands.h"
+#include "model_argument.h"
 
 namespace gptoss::cli {
 namespace {
 
 struct ConvertFlags {
-  std::string model, to, out, dense;
-  bool allow_lossy = false;
+  std::string model;
+  OutputFlags output;
+  bool packed = false, allow_lossy = false;
 };
 
 /// A directory without its tokenizer would be of no use to other programs.
@@ -29,29 +31,42 @@ Status CopyTokenizerFiles(const std::string& from, const std::string& to) {
 }
 
 Status Convert(const ConvertFlags& flags) {
-  GPTOSS_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> source, OpenCheckpoint(flags.model));
+  GPTOSS_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> source, OpenModelArgument(flags.model));
   WriteOptions options;
   options.allow_lossy = flags.allow_lossy;
-  const Status status = WriteCheckpointAs(*source, flags.to, flags.out, flags.dense, options);
-  if (status.code() == StatusCode::kUnsupported && !flags.allow_lossy) {
+  const Status status = WriteCheckpointAs(*source, flags.output, options);
+  if (status.code() == StatusCode::kUnsupported && !flags.allow_lossy && flags.output.format != "packed") {
     return Status(status.code(), status.message() + " (--allow-lossy allows losses)");
   }
   GPTOSS_RETURN_IF_ERROR(status);
-  return flags.to == "gguf" ? Status() : CopyTokenizerFiles(flags.model, flags.out);
+  const bool is_directory = flags.output.format == "hf" || flags.output.format == "original";
+  return is_directory ? CopyTokenizerFiles(source->Describe(), flags.output.out) : Status();
+}
+
+int RunConvert(ConvertFlags flags) {
+  if (flags.packed) flags.output.format = "packed";
+  if (flags.output.format.empty()) return UsageError("convert needs --to FORM or --packed");
+  const Status status = Convert(flags);
+  return status.ok() ? 0 : Fail(status);
 }
 
 }  // namespace
 
 void RegisterConvert(CLI::App& app, int* exit_code) {
-  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint in another public form");
+  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint in another form");
   auto flags = std::make_shared<ConvertFlags>();
-  command->add_option("--model", flags->model, "Directory (hf or original layout) or .gguf file to read")->required();
-  AddOutputFlags(*command, "--to", &flags->to, &flags->out, &flags->dense);
+  command
+      ->add_option("-m,--model", flags->model,
+                   "Directory (hf or original layout), .gguf or packed file, or name of a pulled model")
+      ->required();
+  AddOutputFlags(*command, "--to", OutputForms::kPublicAndPacked, &flags->output);
+  command
+      ->add_flag("--packed", flags->packed,
+                 "One file with the bytes that the loaded model holds, which starts at once (the same as --to packed)")
+      ->excludes("--to");
   command->add_flag("--allow-lossy", flags->allow_lossy, "Round values that the form to write cannot hold exactly");
-  command->callback([flags, exit_code] {
-    const Status status = Convert(*flags);
-    *exit_code = status.ok() ? 0 : Fail(status);
-  });
+  command->footer("Example:\n  gptoss convert --packed --model gpt-oss-20b --out gpt-oss-20b.gptoss");
+  command->callback([flags, exit_code] { *exit_code = RunConvert(*flags); });
 }
 
 }  // namespace gptoss::cli

@@ -6,8 +6,10 @@
 #include <string>
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/packed.h"
 #include "commands.h"
 #include "json/json.h"
+#include "model_argument.h"
 #include "progress.h"
 
 namespace gptoss::cli {
@@ -32,7 +34,48 @@ Json ConfigOf(const ModelConfig& config) {
   return json;
 }
 
-void PrintJson(const Checkpoint& checkpoint) {
+const PackedCheckpoint* AsPacked(const Checkpoint& checkpoint) {
+  const bool is_packed = checkpoint.format() == CheckpointFormat::kPacked;
+  return is_packed ? static_cast<const PackedCheckpoint*>(&checkpoint) : nullptr;
+}
+
+/// What only the packed form has.
+Json PackedJson(const PackedHeader& header) {
+  const bool has_tokenizer = header.tokenizer.bytes > 0;
+  std::map<std::string, int> layouts;
+  for (const PackedTensor& tensor : header.tensors) ++layouts[tensor.layout];
+  return {{"version", kPackedVersion},
+          {"dense", header.dense},
+          {"exact", header.exact},
+          {"layouts", layouts},
+          {"tokenizer", has_tokenizer ? Json(header.tokenizer_form) : Json()},
+          {"tokenizer_bytes", header.tokenizer.bytes}};
+}
+
+class CheckProgress final : public WriteProgress {
+ public:
+  explicit CheckProgress(bool quiet) : bar_("checking", 0, ProgressUnit::kBytes, quiet) {}
+  bool Update(uint64_t done, uint64_t total) override {
+    bar_.SetTotal(total);
+    bar_.Update(done);
+    if (done == total) bar_.Finish();
+    return true;
+  }
+
+ private:
+  ProgressBar bar_;
+};
+
+Status CheckSums(const Checkpoint& checkpoint) {
+  const PackedCheckpoint* packed = AsPacked(checkpoint);
+  if (packed == nullptr) {
+    return InvalidArgument("--check: " + checkpoint.Describe() + " holds no checksums; only packed files do");
+  }
+  CheckProgress progress(/*quiet=*/false);
+  return packed->VerifyChecksums(&progress);
+}
+
+void PrintJson(const Checkpoint& checkpoint, bool checked) {
   Json tensors = Json::array();
   for (const StoredTensor& tensor : checkpoint.tensors()) {
     tensors.push_back({{"name", tensor.spec.name},
@@ -40,17 +83,19 @@ void PrintJson(const Checkpoint& checkpoint) {
                        {"shape", tensor.spec.shape},
                        {"bytes", BytesOf(tensor)}});
   }
-  const Json document = {{"path", checkpoint.Describe()},
-                         {"format", CheckpointFormatName(checkpoint.format())},
-                         {"parameters", Parameters(checkpoint)},
-                         {"total_bytes", checkpoint.TotalBytes()},
-                         {"vocabulary_tokens", checkpoint.VocabularyTokens().size()},
-                         {"config", ConfigOf(checkpoint.config())},
-                         {"tensors", std::move(tensors)}};
+  Json document = {{"path", checkpoint.Describe()},
+                   {"format", CheckpointFormatName(checkpoint.format())},
+                   {"parameters", Parameters(checkpoint)},
+                   {"total_bytes", checkpoint.TotalBytes()},
+                   {"vocabulary_tokens", checkpoint.VocabularyTokens().size()},
+                   {"config", ConfigOf(checkpoint.config())},
+                   {"tensors", std::move(tensors)}};
+  if (const PackedCheckpoint* packed = AsPacked(checkpoint)) document["packed"] = PackedJson(packed->header());
+  if (checked) document["checksums"] = "ok";
   std::printf("%s\n", WriteJson(document).c_str());
 }
 
-void PrintText(const Checkpoint& checkpoint) {
+void PrintText(const Checkpoint& checkpoint, bool checked) {
   std::printf("%s\n", checkpoint.Describe().c_str());
   std::printf("  %-28s %s\n", "format", std::string(CheckpointFormatName(checkpoint.format())).c_str());
   std::printf("  %-28s %.2f billion\n", "parameters", static_cast<double>(Parameters(checkpoint)) * 1e-9);
@@ -58,6 +103,13 @@ void PrintText(const Checkpoint& checkpoint) {
   if (const size_t tokens = checkpoint.VocabularyTokens().size(); tokens > 0) {
     std::printf("  %-28s %zu tokens\n", "vocabulary in the file", tokens);
   }
+  if (const PackedCheckpoint* packed = AsPacked(checkpoint)) {
+    const Json fields = PackedJson(packed->header());
+    for (const auto& [key, value] : fields.items()) {
+      std::printf("  %-28s %s\n", ("packed: " + key).c_str(), WriteJson(value).c_str());
+    }
+  }
+  if (checked) std::printf("  %-28s ok\n", "checksums");
   const Json config = ConfigOf(checkpoint.config());
   for (const auto& [key, value] : config.items()) std::printf("  %-28s %s\n", key.c_str(), WriteJson(value).c_str());
 
@@ -74,27 +126,33 @@ void PrintText(const Checkpoint& checkpoint) {
   }
 }
 
+int RunInspect(const std::string& model, bool as_json, bool check) {
+  const Result<std::shared_ptr<const Checkpoint>> checkpoint = OpenModelArgument(model);
+  if (!checkpoint.ok()) return Fail(checkpoint.status());
+  if (check) {
+    if (const Status status = CheckSums(**checkpoint); !status.ok()) return Fail(status);
+  }
+  if (as_json) {
+    PrintJson(**checkpoint, check);
+  } else {
+    PrintText(**checkpoint, check);
+  }
+  return 0;
+}
+
 }  // namespace
 
 void RegisterInspect(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand("inspect", "Show a checkpoint's form, configuration and tensors");
   auto model = std::make_shared<std::string>();
-  auto as_json = std::make_shared<bool>(false);
-  command->add_option("--model", *model, "Directory (hf or original layout) or .gguf file")->required();
+  auto as_json = std::make_shared<bool>(false), check = std::make_shared<bool>(false);
+  command
+      ->add_option("-m,--model", *model,
+                   "Directory (hf or original layout), .gguf or packed file, or name of a pulled model")
+      ->required();
   command->add_flag("--json", *as_json, "One JSON document");
-  command->callback([model, as_json, exit_code] {
-    const Result<std::unique_ptr<Checkpoint>> checkpoint = OpenCheckpoint(*model);
-    if (!checkpoint.ok()) {
-      *exit_code = Fail(checkpoint.status());
-      return;
-    }
-    if (*as_json) {
-      PrintJson(**checkpoint);
-    } else {
-      PrintText(**checkpoint);
-    }
-    *exit_code = 0;
-  });
+  command->add_flag("--check", *check, "Read a packed file whole and compare its checksums");
+  command->callback([model, as_json, check, exit_code] { *exit_code = RunInspect(*model, *as_json, *check); });
 }
 
 }  // namespace gptoss::cli

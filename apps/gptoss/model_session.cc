@@ -8,33 +8,11 @@
 #include <thread>
 
 #include "base/mmap_file.h"
-#include "hub/cache.h"
 #include "json/json.h"
 #include "progress.h"
 
 namespace gptoss::cli {
 namespace {
-
-constexpr int kEmbeddedVocabulary = 201088;  // so that any o200k_harmony token can be sampled
-
-Result<std::shared_ptr<const Checkpoint>> MakeEmbeddedDefault() {
-  SynthOptions options;
-  GPTOSS_ASSIGN_OR_RETURN(options.config, NamedConfig("micro"));
-  options.config.vocab_size = kEmbeddedVocabulary;
-  options.config.hidden_size = 64;  // the vocabulary alone takes 100 MB at twice this width
-  options.config.intermediate_size = 64;
-  options.seed = 1;
-  GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, MakeSyntheticCheckpoint(options));
-  return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
-}
-
-/// A path as it is, or the folder of a pulled model.
-Result<std::string> ResolveModelPath(const std::string& model) {
-  if (std::filesystem::exists(model)) return model;
-  auto pulled = hub::FindPulledModel(model);
-  if (!pulled.ok()) return NotFound("model " + model + ": no such file or directory, and " + pulled.status().message());
-  return *pulled;
-}
 
 /// Shows the bytes read on the progress bar.
 class LoadProgress : public WriteProgress {
@@ -68,8 +46,9 @@ Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, co
 }  // namespace
 
 void AddModelFlags(CLI::App& command, ModelFlags* flags) {
-  command.add_option("-m,--model", flags->model,
-                     "Checkpoint directory, .gguf file, name of a pulled model, or nano (the embedded default)");
+  command.add_option(
+      "-m,--model", flags->model,
+      "Checkpoint directory, .gguf or packed file, name of a pulled model, or nano (the embedded default)");
   command.add_option("-c,--context", flags->context, "Most tokens of one conversation")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
@@ -89,15 +68,6 @@ void AddModelFlags(CLI::App& command, ModelFlags* flags) {
       ->check(CLI::Range(1, 8192))
       ->capture_default_str();
   command.add_flag("-q,--quiet", flags->quiet, "No progress on stderr");
-}
-
-bool IsEmbeddedDefault(const std::string& model) { return model == "nano"; }
-
-Result<std::shared_ptr<const Checkpoint>> OpenModelArgument(const std::string& model) {
-  if (IsEmbeddedDefault(model)) return MakeEmbeddedDefault();
-  GPTOSS_ASSIGN_OR_RETURN(const std::string path, ResolveModelPath(model));
-  GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, OpenCheckpoint(path));
-  return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }
 
 DensePrecision DenseOf(const ModelFlags& flags) {
@@ -127,12 +97,13 @@ Result<const Ops*> OpsOf(const ModelFlags& flags) {
 
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags) {
   if (!flags.tokenizer.empty()) return Tokenizer::FromFile(flags.tokenizer);
-  if (!IsEmbeddedDefault(flags.model)) {
-    GPTOSS_ASSIGN_OR_RETURN(const std::string path, ResolveModelPath(flags.model));
-    const std::filesystem::path beside = std::filesystem::path(path) / "tokenizer.json";
-    if (std::filesystem::exists(beside)) return Tokenizer::FromFile(beside);
-  }
-  return Tokenizer::Embedded();
+  if (IsEmbeddedDefault(flags.model)) return Tokenizer::Embedded();
+  GPTOSS_ASSIGN_OR_RETURN(const auto checkpoint, OpenModelArgument(flags.model));
+  GPTOSS_ASSIGN_OR_RETURN(std::optional<Vocabulary> own, OwnVocabulary(*checkpoint));
+  if (!own) return Tokenizer::Embedded();
+  auto tokenizer = Tokenizer::FromVocabulary(*std::move(own));
+  if (!tokenizer.ok()) return tokenizer.status().WithContext(checkpoint->Describe());
+  return tokenizer;
 }
 
 Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags) {

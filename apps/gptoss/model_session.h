@@ -10,13 +10,14 @@
 #include "engine/memory_plan.h"
 #include "engine/model_runner.h"
 #include "model/weights.h"
+#include "model_argument.h"
 #include "tokenizer/tokenizer.h"
 
 namespace gptoss::cli {
 
 struct ModelFlags {
   std::string model = "nano";
-  std::string tokenizer;  // file; empty: the model folder's, or the embedded vocabulary
+  std::string tokenizer;  // file; empty: the model's own, or the embedded vocabulary
   std::string device = "cpu";
   std::string cpu;             // target; empty: GPTOSS_CPU or the best
   std::string dense = "auto";  // auto | int8 | bf16
@@ -31,11 +32,6 @@ struct ModelFlags {
 /// Adds --model, --context, --dense, --exact, --threads, --cpu, --device, --quiet.
 void AddModelFlags(CLI::App& command, ModelFlags* flags);
 
-/// Opens what `--model` names: a path, "nano", or a pulled model. On failure: kNotFound saying what was looked for.
-Result<std::shared_ptr<const Checkpoint>> OpenModelArgument(const std::string& model);
-/// True for the embedded default, whose weights are random numbers today.
-bool IsEmbeddedDefault(const std::string& model);
-
 DensePrecision DenseOf(const ModelFlags& flags);
 /// The context is clamped to what the model has.
 RunnerOptions RunnerOptionsOf(const ModelFlags& flags, const ModelConfig& config);
@@ -43,8 +39,8 @@ int ThreadsOf(const ModelFlags& flags);
 /// On failure: kUnsupported for a device that this build does not have, or what CpuOps says.
 Result<const Ops*> OpsOf(const ModelFlags& flags);
 
-/// The tokenizer that belongs to the model: --tokenizer, else tokenizer.json beside the checkpoint, else the embedded
-/// one.
+/// The tokenizer that belongs to the model: --tokenizer, else the vocabulary that comes with it (in a GGUF or packed
+/// file, or as tokenizer.json beside the checkpoint), else the embedded one.
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags);
 
 /// A loaded model. Members are in order of construction; each may point into those before it.

@@ -9,7 +9,8 @@ namespace gptoss::cli {
 namespace {
 
 struct SynthFlags {
-  std::string like, format, out, dense;
+  std::string like;
+  OutputFlags output;
   int layers = 0, experts = 0, vocab = 0;
   uint64_t seed = 1;
 };
@@ -32,7 +33,7 @@ int Synth(const SynthFlags& flags) {
   if (!source.ok()) return Fail(source.status());
   WriteOptions write;
   write.allow_lossy = true;  // the weights are random: in whatever type they are written they are the ones meant
-  const Status status = WriteCheckpointAs(**source, flags.format, flags.out, flags.dense, write);
+  const Status status = WriteCheckpointAs(**source, flags.output, write);
   return status.ok() ? 0 : Fail(status);
 }
 
@@ -51,7 +52,7 @@ void RegisterSynth(CLI::App& app, int* exit_code) {
   command->add_option("--vocab", flags->vocab, "Vocabulary size, in place of the shape's")
       ->check(CLI::Range(1, 1 << 22));
   command->add_option("--seed", flags->seed, "Same seed, same weights")->capture_default_str();
-  AddOutputFlags(*command, "--format", &flags->format, &flags->out, &flags->dense);
+  AddOutputFlags(*command, "--format", OutputForms::kPublic, &flags->output);
   command->callback([flags, exit_code] { *exit_code = Synth(*flags); });
 }
 

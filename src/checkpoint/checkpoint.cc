@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "checkpoint/gguf_checkpoint.h"
+#include "checkpoint/packed.h"
 #include "checkpoint/safetensors_checkpoint.h"
 
 namespace gptoss {
@@ -17,6 +18,8 @@ std::string_view CheckpointFormatName(CheckpointFormat format) {
       return "original";
     case CheckpointFormat::kGguf:
       return "gguf";
+    case CheckpointFormat::kPacked:
+      return "packed";
     case CheckpointFormat::kSynthetic:
       return "synthetic";
   }
@@ -74,8 +77,14 @@ Result<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path) {
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) return NotFound(path + ": no such file or directory");
   if (std::filesystem::is_directory(status)) return OpenSafetensorsDirectory(path);
+  if (std::filesystem::is_regular_file(status) && IsPackedFile(path)) {
+    GPTOSS_ASSIGN_OR_RETURN(std::unique_ptr<PackedCheckpoint> packed, PackedCheckpoint::Open(path));
+    return std::unique_ptr<Checkpoint>(std::move(packed));
+  }
   if (std::filesystem::is_regular_file(status) && !path.ends_with(".safetensors")) return OpenGguf(path);
-  return InvalidArgument(path + ": not a model: give a directory with config.json, or a .gguf file");
+  return InvalidArgument(
+      path +
+      ": not a model: give a directory with config.json, a .gguf file, or a file made by gptoss convert --packed");
 }
 
 }  // namespace gptoss

@@ -18,7 +18,7 @@
 
 namespace gptoss {
 
-enum class CheckpointFormat { kHf, kOriginal, kGguf, kSynthetic };
+enum class CheckpointFormat { kHf, kOriginal, kGguf, kPacked, kSynthetic };
 std::string_view CheckpointFormatName(CheckpointFormat format);
 
 /// A tensor as this checkpoint stores it. `spec.shape` has been checked against the configuration.
@@ -50,13 +50,19 @@ class Checkpoint {
   /// as long as this object. nullopt otherwise.
   virtual std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor& tensor) const = 0;
 
+  /// Says that these rows will be read soon, so that the system can fetch them meanwhile. Only advice.
+  virtual void WillRead(const StoredTensor&, uint64_t /*first*/, uint64_t /*count*/) const {}
+
   /// Bytes of all canonical tensors together.
   uint64_t TotalBytes() const;
   /// For messages: the path, or "synthetic 20b, seed 1".
   virtual std::string Describe() const = 0;
-  /// Tokens of the vocabulary that the file itself holds (GGUF), in file order; empty when it holds none.
+  /// Tokens of the vocabulary that the file itself holds (GGUF, or packed from it), in file order; empty when it holds
+  /// none.
   virtual std::vector<std::string> VocabularyTokens() const { return {}; }
   virtual std::vector<int32_t> VocabularyTokenTypes() const { return {}; }
+  /// The tokenizer.json that the file itself holds (packed); empty when it holds none.
+  virtual std::string TokenizerJson() const { return {}; }
 
  protected:
   /// Position of `tensor` in tensors(). On failure: kInvalidArgument when it is not one of this checkpoint's.
@@ -69,8 +75,9 @@ class Checkpoint {
   std::vector<StoredTensor> tensors_;
 };
 
-/// Opens a directory (Hugging Face or "original" layout, told apart by content) or a .gguf file, checks every tensor's
-/// presence, dtype, shape and extent, and reads no weights. On failure: one error naming file and tensor.
+/// Opens a directory (Hugging Face or "original" layout), a .gguf file or a packed file (checkpoint/packed.h), told
+/// apart by content, checks every tensor's presence, dtype, shape and extent, and reads no weights. On failure: one
+/// error naming file and tensor.
 Result<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path);
 
 struct SynthOptions {

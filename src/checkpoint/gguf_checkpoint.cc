@@ -11,12 +11,14 @@
 #include "checkpoint/ggml_blocks.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/name_map_gguf.h"
+#include "checkpoint/read_ahead.h"
 #include "checkpoint/safetensors.h"
 
 namespace gptoss {
 namespace {
 
-constexpr uint64_t kChunkBytes = 1 << 20;
+/// Read at once: what fits into a second-level cache beside what is made of it.
+constexpr uint64_t kChunkBytes = 256 << 10;
 constexpr int64_t kMaxSplits = 999;
 
 struct Part {
@@ -72,6 +74,7 @@ class GgufCheckpoint final : public Checkpoint {
   CheckpointFormat format() const override { return CheckpointFormat::kGguf; }
   Status ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<std::byte> data,
                   std::span<std::byte> scales) const override;
+  void WillRead(const StoredTensor& tensor, uint64_t first, uint64_t count) const override;
   std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor& tensor) const override;
   std::string Describe() const override { return path_; }
   std::vector<std::string> VocabularyTokens() const override {
@@ -182,10 +185,10 @@ Status GgufCheckpoint::ReadPlain(const FileTensor& from, uint64_t first, uint64_
   const uint64_t offset = from.tensor->offset + first * row_bytes;
   if (!HasScales(dtype)) return from.part->file.ReadAt(offset, data);
   const uint64_t chunk_rows = std::max<uint64_t>(1, std::min(count, kChunkBytes / row_bytes));
-  std::vector<std::byte> blocks(chunk_rows * row_bytes);
+  const auto scratch = std::make_unique_for_overwrite<std::byte[]>(chunk_rows * row_bytes);
   for (uint64_t r = 0; r < count; r += chunk_rows) {
     const uint64_t n = std::min(chunk_rows, count - r);
-    const std::span<std::byte> chunk = std::span(blocks).first(n * row_bytes);
+    const std::span<std::byte> chunk(scratch.get(), n * row_bytes);
     GPTOSS_RETURN_IF_ERROR(from.part->file.ReadAt(offset + r * row_bytes, chunk));
     const auto part = [&](std::span<std::byte> whole, uint64_t bytes) {
       return whole.empty() ? whole : whole.subspan(r * bytes, n * bytes);
@@ -196,26 +199,26 @@ Status GgufCheckpoint::ReadPlain(const FileTensor& from, uint64_t first, uint64_
 }
 
 /// Canonical row r is row r / 2 of gate (r even) or of up (r odd): experts have as many rows of the one as of the
-/// other.
+/// other. Rows go from the scratch straight to their places.
 Status GgufCheckpoint::ReadGateUpRows(const Place& place, uint64_t first, uint64_t count, std::span<std::byte> data,
                                       std::span<std::byte> scales) const {
   const DType dtype = place.plain.tensor->dtype;
-  const uint64_t cols = place.plain.tensor->shape.back();
+  const uint64_t cols = place.plain.tensor->shape.back(), row_bytes = GgmlRowBytes(dtype, cols);
   const uint64_t data_bytes = data.empty() ? 0 : RowBytes(dtype, cols);
   const uint64_t scale_bytes = scales.empty() ? 0 : RowScaleBytes(dtype, cols);
-  const uint64_t chunk_rows = std::max<uint64_t>(1, kChunkBytes / RowBytes(dtype, cols));
-  std::vector<std::byte> data_scratch(chunk_rows * data_bytes), scales_scratch(chunk_rows * scale_bytes);
+  const uint64_t chunk_rows = std::max<uint64_t>(1, kChunkBytes / row_bytes);
+  const auto scratch = std::make_unique_for_overwrite<std::byte[]>(std::min(chunk_rows, count) * row_bytes);
   for (uint64_t parity = 0; parity < 2; ++parity) {
     const FileTensor& from = parity == 0 ? place.plain : place.up;
     const uint64_t begin = (first + 1 - parity) / 2, end = (first + count + 1 - parity) / 2;  // rows of `from`
     for (uint64_t row = begin; row < end; row += chunk_rows) {
       const uint64_t n = std::min(chunk_rows, end - row);
-      GPTOSS_RETURN_IF_ERROR(ReadPlain(from, row, n, std::span(data_scratch).first(n * data_bytes),
-                                       std::span(scales_scratch).first(n * scale_bytes)));
+      const std::span<std::byte> blocks(scratch.get(), n * row_bytes);
+      GPTOSS_RETURN_IF_ERROR(from.part->file.ReadAt(from.tensor->offset + row * row_bytes, blocks));
       for (uint64_t i = 0; i < n; ++i) {
         const uint64_t to = 2 * (row + i) + parity - first;
-        if (data_bytes != 0) std::memcpy(&data[to * data_bytes], &data_scratch[i * data_bytes], data_bytes);
-        if (scale_bytes != 0) std::memcpy(&scales[to * scale_bytes], &scales_scratch[i * scale_bytes], scale_bytes);
+        UnpackGgml(dtype, blocks.subspan(i * row_bytes, row_bytes), data.subspan(to * data_bytes, data_bytes),
+                   scales.subspan(to * scale_bytes, scale_bytes));
       }
     }
   }
@@ -247,6 +250,19 @@ Status GgufCheckpoint::ReadRows(const StoredTensor& tensor, uint64_t first, uint
     status = ReadGateUpRows(place, first, count, data, scales);
   }
   return status.WithContext("tensor \"" + tensors_[index].spec.name + "\"");
+}
+
+void GgufCheckpoint::WillRead(const StoredTensor& tensor, uint64_t first, uint64_t count) const {
+  const Result<size_t> index = IndexOf(tensor);
+  if (!index.ok() || first > tensor.spec.rows() || count > tensor.spec.rows() - first) return;
+  const Place& place = places_[*index];
+  const bool is_split = place.up.tensor != nullptr && place.plain.tensor->shape.size() == 3;
+  for (const FileTensor& from : {place.plain, place.up}) {
+    if (from.tensor == nullptr) continue;
+    const uint64_t row_bytes = GgmlRowBytes(from.tensor->dtype, from.tensor->shape.back());
+    const uint64_t begin = is_split ? first / 2 : first, end = is_split ? (first + count + 1) / 2 : first + count;
+    StartReading(from.part->file.bytes().subspan(from.tensor->offset + begin * row_bytes, (end - begin) * row_bytes));
+  }
 }
 
 std::optional<std::span<const std::byte>> GgufCheckpoint::MappedBytes(const StoredTensor& tensor) const {

@@ -37,7 +37,8 @@ enum class DensePrecision {
   kAsStored,  // nothing converted: BF16 for the published safetensors
 };
 
-/// Owns the memory. The embedding may point into the checkpoint's mapped file, which is kept open.
+/// Owns the memory. Everything points into `memory`, or into the mapped file of a packed checkpoint; the embedding also
+/// into the mapped file of another one. The file is kept open then.
 struct ModelWeights {
   ModelConfig config;
   WeightMatrix embedding;  // [V, H]
@@ -52,19 +53,23 @@ struct ModelWeights {
   void ReleaseMappedPages() const;
 };
 
-/// Bytes by purpose, known before anything is read.
+/// Bytes by purpose, known before anything is read. Those of a packed file count too: mapped pages that every token
+/// needs are memory, whoever could reclaim them.
 struct WeightPlan {
   uint64_t experts = 0;
   uint64_t attention = 0;
-  uint64_t embedding = 0;  // 0 when the embedding is read from the mapped file
+  uint64_t embedding = 0;         // 0 when the embedding is read from the mapped file
+  uint64_t mapped_embedding = 0;  // then this; dropped as it is read, so not in total()
   uint64_t unembedding = 0;
   uint64_t small = 0;  // norms, biases, sinks, routers: all in float
   uint64_t total() const { return experts + attention + embedding + unembedding + small; }
 };
 WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense);
 
-/// Reads all weights with the pool's threads, converting while reading; they are never held twice.
-/// On failure: the checkpoint's error, kResourceExhausted when memory cannot be had, kCancelled by `progress`.
+/// Reads all weights, converting while reading, with a few threads for each of the pool's; they are never held twice. A
+/// packed checkpoint is mapped instead.
+/// On failure: the checkpoint's error, kResourceExhausted when memory cannot be had, kCancelled by `progress`;
+/// kUnsupported when a packed file holds another precision than `dense`, or a layout that this build cannot read.
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
                                  WriteProgress* progress = nullptr);
 

@@ -1,0 +1,194 @@
+#include "model/weight_map.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/check.h"
+#include "checkpoint/packed.h"
+#include "tensor/float_convert.h"
+#include "tensor/mxfp4.h"
+#include "tensor/q8.h"
+
+namespace gptoss {
+namespace {
+
+constexpr uint64_t kChunkBytes = 4ull << 20;
+/// Chunks begin at a multiple of this many rows, so that layouts which interleave rows can be made chunk by chunk.
+constexpr uint64_t kChunkRowMultiple = 64;
+
+constexpr std::array<std::pair<WeightLayout, std::string_view>, 1> kLayoutNames = {
+    {{WeightLayout::kRowMajor, kRowMajorName}}};
+
+constexpr uint64_t AlignUp(uint64_t n) { return (n + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment; }
+
+DType TypeInMemory(const StoredTensor& tensor, WeightPurpose purpose, DensePrecision dense) {
+  if (purpose == WeightPurpose::kSmall) return DType::kF32;
+  const bool is_dense = purpose == WeightPurpose::kAttention || purpose == WeightPurpose::kUnembedding;
+  if (!is_dense || dense == DensePrecision::kAsStored) return tensor.dtype;
+  const bool is_out = purpose == WeightPurpose::kUnembedding || tensor.spec.name.ends_with(".out.weight");
+  return is_out || dense == DensePrecision::kInt8 ? DType::kQ8_0 : tensor.dtype;
+}
+
+void DecodeRows(DType dtype, std::span<const std::byte> data, std::span<const std::byte> scales,
+                std::span<float> values) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(data.data());
+  const auto* halves = reinterpret_cast<const uint16_t*>(data.data());
+  switch (dtype) {
+    case DType::kF32:
+      std::copy_n(reinterpret_cast<const float*>(bytes), values.size(), values.begin());
+      return;
+    case DType::kBF16:
+      std::transform(halves, halves + values.size(), values.begin(), Bf16ToF32);
+      return;
+    case DType::kF16:
+      std::transform(halves, halves + values.size(), values.begin(), F16ToF32);
+      return;
+    case DType::kMxfp4:
+      DecodeMxfp4({bytes, data.size()}, {reinterpret_cast<const uint8_t*>(scales.data()), scales.size()}, values);
+      return;
+    case DType::kQ8_0:
+      DecodeQ8({reinterpret_cast<const int8_t*>(bytes), data.size()},
+               {reinterpret_cast<const uint16_t*>(scales.data()), scales.size() / 2}, values);
+      return;
+    case DType::kU8:
+      GPTOSS_CHECK(false);
+  }
+}
+
+/// Rows of one canonical tensor as type `dtype`.
+Status ReadPart(const Checkpoint& checkpoint, const StoredTensor& part, DType dtype, uint64_t first, uint64_t count,
+                std::span<std::byte> data, std::span<std::byte> scales) {
+  if (part.dtype == dtype) return checkpoint.ReadRows(part, first, count, data, scales);
+  const uint64_t cols = part.spec.cols();
+  std::vector<std::byte> raw(count * RowBytes(part.dtype, cols)), raw_scales(count * RowScaleBytes(part.dtype, cols));
+  GPTOSS_RETURN_IF_ERROR(checkpoint.ReadRows(part, first, count, raw, raw_scales));
+  if (dtype == DType::kF32) {
+    DecodeRows(part.dtype, raw, raw_scales, {reinterpret_cast<float*>(data.data()), count * cols});
+    return Status();
+  }
+  GPTOSS_CHECK(dtype == DType::kQ8_0);
+  std::vector<float> values(count * cols);
+  DecodeRows(part.dtype, raw, raw_scales, values);
+  EncodeQ8(values, {reinterpret_cast<int8_t*>(data.data()), data.size()},
+           {reinterpret_cast<uint16_t*>(scales.data()), scales.size() / 2});
+  return Status();
+}
+
+/// Calls function(part, first row of the part, count) for the parts that hold rows [first,
+/// first + count). Vectors are one row, of which every part holds a piece: they are given whole.
+template <typename Function>
+void ForParts(const HeldTensor& tensor, uint64_t first, uint64_t count, const Function& function) {
+  const bool is_vector = tensor.held.spec.shape.size() == 1;
+  uint64_t begin = 0;  // of the part's rows in the tensor
+  for (const StoredTensor* part : tensor.parts) {
+    if (is_vector) {
+      function(*part, 0, 1);
+      continue;
+    }
+    const uint64_t rows = part->spec.rows();
+    const uint64_t from = std::max(first, begin), to = std::min(first + count, begin + rows);
+    if (from < to) function(*part, from - begin, to - from);
+    begin += rows;
+  }
+}
+
+}  // namespace
+
+WeightPurpose PurposeOf(const TensorSpec& spec) {
+  if (spec.name == "embedding") return WeightPurpose::kEmbedding;
+  if (spec.name == "unembedding") return WeightPurpose::kUnembedding;
+  if (spec.is_expert_weight) return WeightPurpose::kExperts;
+  return IsHeldAsFloat(spec) ? WeightPurpose::kSmall : WeightPurpose::kAttention;
+}
+
+uint64_t HeldTensor::chunk_rows() const {
+  const uint64_t step = kChunkBytes / std::max<uint64_t>(1, row_bytes()) / kChunkRowMultiple * kChunkRowMultiple;
+  return std::min(rows(), std::max(step, kChunkRowMultiple));
+}
+
+const HeldTensor& WeightMap::Find(const std::string& name) const {
+  const auto it =
+      std::find_if(tensors.begin(), tensors.end(), [&](const HeldTensor& t) { return t.held.spec.name == name; });
+  GPTOSS_CHECK(it != tensors.end());  // the checkpoint promised a complete set
+  return *it;
+}
+
+WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too) {
+  WeightMap map;
+  const auto allocate = [&map](uint64_t bytes) {
+    const uint64_t offset = map.bytes;
+    map.bytes = AlignUp(map.bytes + bytes);
+    return offset;
+  };
+  for (HeldSpec& held : HeldTensors(checkpoint.config())) {
+    HeldTensor tensor;
+    tensor.purpose = PurposeOf(held.spec);
+    for (const size_t part : held.parts) tensor.parts.push_back(&checkpoint.tensors()[part]);
+    const StoredTensor& first = *tensor.parts[0];
+    if (tensor.purpose == WeightPurpose::kEmbedding && !embedding_too) {
+      if (const auto mapped = checkpoint.MappedBytes(first)) {
+        map.mapped_embedding_bytes = mapped->size();
+        continue;
+      }
+    }
+    tensor.dtype = TypeInMemory(first, tensor.purpose, dense);
+    tensor.held = std::move(held);
+    tensor.data_offset = allocate(tensor.data_bytes());
+    tensor.scale_offset = allocate(tensor.scale_bytes());
+    map.tensors.push_back(std::move(tensor));
+  }
+  map.bytes += kPackedSlackBytes;
+  return map;
+}
+
+Status CheckUniformParts(const WeightMap& map) {
+  for (const HeldTensor& tensor : map.tensors) {
+    const bool convertible = tensor.dtype == DType::kQ8_0 || tensor.dtype == DType::kF32;
+    for (const StoredTensor* part : tensor.parts) {
+      if (part->dtype != tensor.dtype && !convertible) {
+        return Unsupported(part->spec.name + ": q, k and v of a layer must be stored with the same type");
+      }
+    }
+  }
+  return Status();
+}
+
+Status ReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count,
+                    std::span<std::byte> data, std::span<std::byte> scales) {
+  uint64_t at = 0, scales_at = 0;
+  Status status;
+  ForParts(tensor, first, count, [&](const StoredTensor& part, uint64_t row, uint64_t rows) {
+    const uint64_t bytes = rows * RowBytes(tensor.dtype, part.spec.cols());
+    const uint64_t scale_bytes = rows * RowScaleBytes(tensor.dtype, part.spec.cols());
+    if (status.ok()) {
+      status = ReadPart(checkpoint, part, tensor.dtype, row, rows, data.subspan(at, bytes),
+                        scales.subspan(scales_at, scale_bytes));
+    }
+    at += bytes;
+    scales_at += scale_bytes;
+  });
+  return status;
+}
+
+void WillReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count) {
+  ForParts(tensor, first, count,
+           [&](const StoredTensor& part, uint64_t row, uint64_t rows) { checkpoint.WillRead(part, row, rows); });
+}
+
+std::string_view WeightLayoutName(WeightLayout layout) {
+  for (const auto& [id, name] : kLayoutNames) {
+    if (id == layout) return name;
+  }
+  GPTOSS_CHECK(false && "every layout has a name");
+  return {};
+}
+
+std::optional<WeightLayout> WeightLayoutOf(std::string_view name) {
+  for (const auto& [id, own] : kLayoutNames) {
+    if (own == name) return id;
+  }
+  return std::nullopt;
+}
+
+}  // namespace gptoss
