@@ -7,45 +7,12 @@
 #include <numeric>
 #include <vector>
 
-#include "base/check.h"
 #include "ops/ops.h"
+#include "ops/reference/decode_row.h"
 #include "tensor/float_convert.h"
-#include "tensor/mxfp4.h"
-#include "tensor/q8.h"
 
 namespace gptoss {
 namespace {
-
-/// Row `row` of a matrix, widened to float. Exact for every dtype.
-void DecodeRow(const WeightMatrix& w, int64_t row, std::vector<float>* out) {
-  GPTOSS_CHECK(w.layout == WeightLayout::kRowMajor);
-  out->resize(w.cols);
-  const size_t cols = static_cast<size_t>(w.cols);
-  const auto* bytes = reinterpret_cast<const uint8_t*>(w.Row(row));
-  const auto* scales = reinterpret_cast<const uint8_t*>(w.RowScales(row));
-  const auto* halves = reinterpret_cast<const uint16_t*>(bytes);
-  switch (w.dtype) {
-    case DType::kF32:
-      std::memcpy(out->data(), bytes, cols * sizeof(float));
-      break;
-    case DType::kF16:
-      std::transform(halves, halves + cols, out->begin(), F16ToF32);
-      break;
-    case DType::kBF16:
-      std::transform(halves, halves + cols, out->begin(), Bf16ToF32);
-      break;
-    case DType::kMxfp4:
-      DecodeMxfp4({bytes, cols / 2}, {scales, cols / kBlockSize}, *out);
-      break;
-    case DType::kQ8_0:
-      DecodeQ8({reinterpret_cast<const int8_t*>(bytes), cols},
-               {reinterpret_cast<const uint16_t*>(scales), cols / kBlockSize}, *out);
-      break;
-    case DType::kU8:
-      GPTOSS_CHECK(false);
-      break;
-  }
-}
 
 float Dot(const float* a, const float* b, int64_t n) {
   float sum = 0.0f;

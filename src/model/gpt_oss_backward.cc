@@ -1,0 +1,228 @@
+#include "model/gpt_oss_backward.h"
+
+#include <algorithm>
+
+namespace gptoss {
+
+/// Buffers of one layer's passes, in the scratch arena.
+template <typename T>
+struct GptOssBackward<T>::Activations {
+  int64_t n;
+  T* attn_normed;    // [n, H]
+  T* mlp_normed;     // [n, H]
+  T* cos;            // [n, head_dim / 2]
+  T* sin;            //
+  T* qkv;            // [n, qkv_size]
+  T* lse;            // [n, heads]
+  T* attention;      // [n, heads * head_dim]
+  T* logits;         // [n, E]
+  T* expert_weight;  // [n, k]
+  T* pre;            // [n * k, 2I]
+  T* h;              // [n * k, I]
+  Routing routing;
+
+  Activations(ScratchArena& scratch, const ModelConfig& c, int64_t rows) : n(rows) {
+    const int64_t choices = n * c.experts_per_token;
+    const auto allocate = [&](int64_t count) { return scratch.Allocate<T>(static_cast<size_t>(count)); };
+    attn_normed = allocate(n * c.hidden_size);
+    mlp_normed = allocate(n * c.hidden_size);
+    cos = allocate(n * c.head_dim / 2);
+    sin = allocate(n * c.head_dim / 2);
+    qkv = allocate(n * (c.q_size() + 2 * c.kv_size()));
+    lse = allocate(n * c.num_heads);
+    attention = allocate(n * c.q_size());
+    logits = allocate(n * c.num_experts);
+    expert_weight = allocate(choices);
+    pre = allocate(choices * 2 * c.intermediate_size);
+    h = allocate(choices * c.intermediate_size);
+    routing.n = n;
+    routing.num_experts = c.num_experts;
+    routing.experts_per_token = c.experts_per_token;
+    const auto ints = [&](int64_t count) {
+      return std::span(scratch.Allocate<int32_t>(static_cast<size_t>(count)), static_cast<size_t>(count));
+    };
+    routing.expert = ints(choices);
+    routing.expert_offsets = ints(c.num_experts + 1);
+    routing.grouped_token = ints(choices);
+    routing.grouped_row = ints(choices);
+  }
+
+  /// Angles are float numbers, as in the forward pass.
+  void FillAngles(ScratchArena& scratch, const RopeTable& rope, std::span<const int32_t> positions) {
+    const size_t count = positions.size() * rope.inverse_frequencies.size();
+    ScratchFrame frame(scratch);
+    float *c = scratch.Allocate<float>(count), *s = scratch.Allocate<float>(count);
+    rope.Angles(positions, c, s);
+    std::copy_n(c, count, cos);
+    std::copy_n(s, count, sin);
+  }
+};
+
+template <typename T>
+void GptOssBackward<T>::Forward(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
+                                Activations& a, std::vector<T*>* layer_inputs) const {
+  const int64_t size = a.n * config_.hidden_size;
+  layer_inputs->assign(static_cast<size_t>(config_.num_layers) + 1, nullptr);
+  for (T*& x : *layer_inputs) x = context.scratch.Allocate<T>(static_cast<size_t>(size));
+  a.FillAngles(context.scratch, rope_, batch.positions);
+  ops_.embed(context, {parameters.embedding, batch.tokens, (*layer_inputs)[0]});
+  for (int n = 0; n < config_.num_layers; ++n) {
+    const LayerParameters<T>& w = parameters.layers[static_cast<size_t>(n)];
+    T* x = (*layer_inputs)[static_cast<size_t>(n) + 1];
+    std::copy_n((*layer_inputs)[static_cast<size_t>(n)], size, x);
+    AttentionBlock(context, w, batch, n, x, a);
+    MlpBlock(context, w, x, a);
+  }
+}
+
+/// x += out(attention(rope(qkv(rmsnorm(x))), sinks, window))
+template <typename T>
+void GptOssBackward<T>::AttentionBlock(ExecContext& context, const LayerParameters<T>& w, const TrainingBatch& batch,
+                                       int n, T* x, Activations& a) const {
+  ops_.rms_norm(context, {x, w.attn_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, a.attn_normed});
+  ops_.qkv_rope(context, {a.attn_normed, a.n, w.qkv, w.qkv_bias, heads(), a.cos, a.sin, a.qkv});
+  ops_.attention(context, {a.qkv, heads(), batch.sequences, Window(n), w.sinks, a.attention, a.lse});
+  ops_.linear(context, {a.attention, a.n, w.out, w.out_bias, /*accumulate=*/true, x});
+}
+
+/// The experts' inner half, of the residual stream x: all that the backward pass has to compute again.
+template <typename T>
+void GptOssBackward<T>::MlpBlockInside(ExecContext& context, const LayerParameters<T>& w, const T* x,
+                                       Activations& a) const {
+  ops_.rms_norm(context, {x, w.mlp_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, a.mlp_normed});
+  ops_.router(context, {a.mlp_normed, w.router, w.router_bias, a.logits, a.expert_weight, &a.routing});
+  ops_.moe_gate_up(
+      context, {a.mlp_normed, w.gate_up, w.gate_up_bias, static_cast<T>(config_.swiglu_limit), &a.routing, a.pre, a.h});
+}
+
+/// x += experts(rmsnorm(x))
+template <typename T>
+void GptOssBackward<T>::MlpBlock(ExecContext& context, const LayerParameters<T>& w, T* x, Activations& a) const {
+  MlpBlockInside(context, w, x, a);
+  ops_.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.expert_weight, x});
+}
+
+/// `x` [n, H] entered the block; `a` holds what MlpBlockInside left. dx: of the block's output, then of its input.
+template <typename T>
+void GptOssBackward<T>::MlpBlockBackward(ExecContext& context, const LayerParameters<T>& w, const T* x, Activations& a,
+                                         T* dx, const LayerGradients<T>& g) const {
+  ScratchFrame frame(context.scratch);
+  const int64_t choices = a.n * config_.experts_per_token;
+  T* dh = context.scratch.Allocate<T>(static_cast<size_t>(choices * config_.intermediate_size));
+  T* dexpert_weight = context.scratch.Allocate<T>(static_cast<size_t>(choices));
+  T* dnormed = context.scratch.Allocate<T>(static_cast<size_t>(a.n * config_.hidden_size));
+  std::fill_n(dnormed, a.n * config_.hidden_size, T(0));
+  ops_.moe_down_backward(
+      context, {a.h, w.down, w.down_bias, &a.routing, a.expert_weight, dx, dh, dexpert_weight, g.down, g.down_bias});
+  ops_.moe_gate_up_backward(context, {a.mlp_normed, w.gate_up, static_cast<T>(config_.swiglu_limit), &a.routing, a.pre,
+                                      dh, dnormed, g.gate_up, g.gate_up_bias});
+  ops_.router_backward(
+      context, {a.mlp_normed, w.router, &a.routing, a.expert_weight, dexpert_weight, dnormed, g.router, g.router_bias});
+  ops_.rms_norm_backward(
+      context, {x, w.mlp_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, dnormed, dx, g.mlp_norm});
+}
+
+/// Likewise; `a` holds what AttentionBlock left.
+template <typename T>
+void GptOssBackward<T>::AttentionBlockBackward(ExecContext& context, const LayerParameters<T>& w,
+                                               const TrainingBatch& batch, int n, const T* x, Activations& a, T* dx,
+                                               const LayerGradients<T>& g) const {
+  ScratchFrame frame(context.scratch);
+  T* dattention = context.scratch.Allocate<T>(static_cast<size_t>(a.n * config_.q_size()));
+  T* dqkv = context.scratch.Allocate<T>(static_cast<size_t>(a.n * heads().qkv_size()));
+  T* dnormed = context.scratch.Allocate<T>(static_cast<size_t>(a.n * config_.hidden_size));
+  std::fill_n(dattention, a.n * config_.q_size(), T(0));
+  std::fill_n(dnormed, a.n * config_.hidden_size, T(0));
+  ops_.linear_backward(context, {a.attention, a.n, w.out, dx, dattention, g.out, g.out_bias});
+  ops_.attention_backward(
+      context, {a.qkv, heads(), batch.sequences, Window(n), w.sinks, a.attention, a.lse, dattention, dqkv, g.sinks});
+  ops_.qkv_rope_backward(context, {a.attn_normed, a.n, w.qkv, heads(), a.cos, a.sin, dqkv, dnormed, g.qkv, g.qkv_bias});
+  ops_.rms_norm_backward(
+      context, {x, w.attn_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, dnormed, dx, g.attn_norm});
+}
+
+/// Final norm, unembedding and loss of the target rows of x [n, H]; dx [n, H] is zero on entry.
+template <typename T>
+double GptOssBackward<T>::HeadLoss(ExecContext& context, const ModelParameters<T>& parameters,
+                                   const TrainingBatch& batch, double scale, const T* x, T* dx,
+                                   ModelGradients<T>* gradients) const {
+  const auto rows = static_cast<int64_t>(batch.target_rows.size());
+  const int64_t width = config_.hidden_size;
+  ScratchFrame frame(context.scratch);
+  const auto allocate = [&](int64_t count) { return context.scratch.Allocate<T>(static_cast<size_t>(count)); };
+  T *picked = allocate(rows * width), *hidden = allocate(rows * width), *factor = allocate(rows);
+  T *row_loss = allocate(rows), *dhidden = allocate(rows * width), *dpicked = allocate(rows * width);
+  for (int64_t i = 0; i < rows; ++i) {
+    std::copy_n(x + batch.target_rows[static_cast<size_t>(i)] * width, width, picked + i * width);
+    factor[i] = static_cast<T>(scale * static_cast<double>(batch.weights[static_cast<size_t>(i)]));
+  }
+  const T eps = static_cast<T>(config_.rms_eps);
+  ops_.rms_norm(context, {picked, parameters.final_norm, eps, rows, width, hidden});
+  std::fill_n(dhidden, rows * width, T(0));
+  std::fill_n(dpicked, rows * width, T(0));
+  const bool wanted = gradients != nullptr;
+  ops_.cross_entropy(context, {hidden, rows, parameters.unembedding, batch.targets,
+                               std::span<const T>(factor, static_cast<size_t>(rows)), row_loss,
+                               wanted ? dhidden : nullptr, wanted ? gradients->unembedding : nullptr});
+  double loss = 0;
+  for (int64_t i = 0; i < rows; ++i) loss += static_cast<double>(factor[i]) * static_cast<double>(row_loss[i]);
+  if (!wanted) return loss;
+  ops_.rms_norm_backward(context,
+                         {picked, parameters.final_norm, eps, rows, width, dhidden, dpicked, gradients->final_norm});
+  for (int64_t i = 0; i < rows; ++i) {
+    std::copy_n(dpicked + i * width, width, dx + batch.target_rows[static_cast<size_t>(i)] * width);
+  }
+  return loss;
+}
+
+template <typename T>
+double GptOssBackward<T>::Loss(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
+                               double scale, ModelGradients<T>* gradients) const {
+  ScratchFrame frame(context.scratch);
+  Activations a(context.scratch, config_, batch.rows());
+  std::vector<T*> inputs;
+  Forward(context, parameters, batch, a, &inputs);
+
+  const int64_t size = a.n * config_.hidden_size;
+  T* dx = context.scratch.Allocate<T>(static_cast<size_t>(size));
+  T* middle = context.scratch.Allocate<T>(static_cast<size_t>(size));  // the stream between the two blocks
+  std::fill_n(dx, size, T(0));
+  const double loss = HeadLoss(context, parameters, batch, scale, inputs.back(), dx, gradients);
+  if (gradients == nullptr) return loss;
+
+  for (int n = config_.num_layers - 1; n >= 0; --n) {
+    const LayerParameters<T>& w = parameters.layers[static_cast<size_t>(n)];
+    const LayerGradients<T>& g = gradients->layers[static_cast<size_t>(n)];
+    const T* x = inputs[static_cast<size_t>(n)];
+    std::copy_n(x, size, middle);
+    AttentionBlock(context, w, batch, n, middle, a);
+    MlpBlockInside(context, w, middle, a);
+    MlpBlockBackward(context, w, middle, a, dx, g);
+    AttentionBlockBackward(context, w, batch, n, x, a, dx, g);
+  }
+  if (gradients->embedding != nullptr) {
+    ops_.embed_backward(context, {batch.tokens, config_.hidden_size, dx, gradients->embedding});
+  }
+  return loss;
+}
+
+template <typename T>
+void GptOssBackward<T>::Logits(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
+                               std::span<const int32_t> rows, T* logits) const {
+  ScratchFrame frame(context.scratch);
+  Activations a(context.scratch, config_, batch.rows());
+  std::vector<T*> inputs;
+  Forward(context, parameters, batch, a, &inputs);
+  T* hidden = context.scratch.Allocate<T>(static_cast<size_t>(config_.hidden_size));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    ops_.rms_norm(context, {inputs.back() + rows[i] * static_cast<int64_t>(config_.hidden_size), parameters.final_norm,
+                            static_cast<T>(config_.rms_eps), 1, config_.hidden_size, hidden});
+    ops_.linear(context, {hidden, 1, parameters.unembedding, nullptr, false,
+                          logits + static_cast<int64_t>(i) * config_.vocab_size});
+  }
+}
+
+template class GptOssBackward<float>;
+template class GptOssBackward<double>;
+
+}  // namespace gptoss

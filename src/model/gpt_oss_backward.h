@@ -1,0 +1,117 @@
+// The backward pass of gpt-oss: the mirror of gpt_oss.cc over the op table of training. Only the residual stream that
+// enters each layer is kept; the rest of a layer is computed again when its turn comes (activation checkpointing).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/rope_yarn.h"
+#include "ops/backward_ops.h"
+
+namespace gptoss {
+
+/// What the passes read. In float the matrices may be of any type (MatrixOf), so that frozen ones stay as stored.
+template <typename T>
+struct LayerParameters {
+  const T* attn_norm;  // [H]
+  MatrixOf<T> qkv;     // [(heads + 2 kv_heads) * head_dim, H]
+  const T* qkv_bias;
+  const T* sinks;   // [heads]
+  MatrixOf<T> out;  // [H, heads * head_dim]
+  const T* out_bias;
+  const T* mlp_norm;   // [H]
+  MatrixOf<T> router;  // [E, H]
+  const T* router_bias;
+  MatrixOf<T> gate_up;    // E × [2I, H]
+  const T* gate_up_bias;  // [E, 2I]
+  MatrixOf<T> down;       // E × [H, I]
+  const T* down_bias;     // [E, H]
+};
+
+template <typename T>
+struct ModelParameters {
+  MatrixOf<T> embedding;  // [V, H]
+  std::vector<LayerParameters<T>> layers;
+  const T* final_norm;      // [H]
+  MatrixOf<T> unembedding;  // [V, H]
+};
+
+/// Where gradients are added, each of its parameter's shape; null: not wanted.
+template <typename T>
+struct LayerGradients {
+  T* attn_norm = nullptr;
+  T* qkv = nullptr;
+  T* qkv_bias = nullptr;
+  T* sinks = nullptr;
+  T* out = nullptr;
+  T* out_bias = nullptr;
+  T* mlp_norm = nullptr;
+  T* router = nullptr;
+  T* router_bias = nullptr;
+  T* gate_up = nullptr;
+  T* gate_up_bias = nullptr;
+  T* down = nullptr;
+  T* down_bias = nullptr;
+};
+
+template <typename T>
+struct ModelGradients {
+  T* embedding = nullptr;
+  std::vector<LayerGradients<T>> layers;  // one for each layer
+  T* final_norm = nullptr;
+  T* unembedding = nullptr;
+};
+
+/// Several whole sequences, one after the other; none sees another.
+struct TrainingBatch {
+  std::vector<int32_t> tokens;          // [n]
+  std::vector<int32_t> positions;       // [n], from 0 in each sequence
+  std::vector<SequenceSpan> sequences;  // cover all rows, first_position 0
+  std::vector<int32_t> target_rows;     // rows with a loss, ascending
+  std::vector<int32_t> targets;         // [target rows] the token that follows
+  std::vector<float> weights;           // [target rows]
+
+  int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+/// T is float or double; both are instantiated.
+template <typename T>
+class GptOssBackward {
+ public:
+  /// `ops` must outlive the object.
+  GptOssBackward(const ModelConfig& config, const TrainingOps<T>& ops)
+      : config_(config), ops_(ops), rope_(MakeRopeTable(config)) {}
+
+  /// scale * the sum over the batch's target rows of weight * -log p(target), and its gradients when `gradients` is
+  /// given. Tokens and targets must be below vocab_size, positions below max_context.
+  double Loss(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch, double scale,
+              ModelGradients<T>* gradients) const;
+
+  /// logits [rows, V] of `rows` of the batch.
+  void Logits(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
+              std::span<const int32_t> rows, T* logits) const;
+
+ private:
+  struct Activations;
+  void Forward(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch, Activations& a,
+               std::vector<T*>* layer_inputs) const;
+  void AttentionBlock(ExecContext& context, const LayerParameters<T>& w, const TrainingBatch& batch, int n, T* x,
+                      Activations& a) const;
+  void MlpBlockInside(ExecContext& context, const LayerParameters<T>& w, const T* x, Activations& a) const;
+  void MlpBlock(ExecContext& context, const LayerParameters<T>& w, T* x, Activations& a) const;
+  void MlpBlockBackward(ExecContext& context, const LayerParameters<T>& w, const T* x, Activations& a, T* dx,
+                        const LayerGradients<T>& g) const;
+  void AttentionBlockBackward(ExecContext& context, const LayerParameters<T>& w, const TrainingBatch& batch, int n,
+                              const T* x, Activations& a, T* dx, const LayerGradients<T>& g) const;
+  double HeadLoss(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch, double scale,
+                  const T* x, T* dx, ModelGradients<T>* gradients) const;
+  int Window(int layer) const { return config_.IsSliding(layer) ? config_.sliding_window : 0; }
+  HeadShape heads() const { return {config_.num_heads, config_.num_kv_heads, config_.head_dim}; }
+
+  ModelConfig config_;
+  const TrainingOps<T>& ops_;
+  RopeTable rope_;
+};
+
+}  // namespace gptoss
