@@ -50,8 +50,9 @@ class Checkpoint {
   /// as long as this object. nullopt otherwise.
   virtual std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor& tensor) const = 0;
 
-  /// Says that these rows will be read soon, so that the system can fetch them meanwhile. Only advice.
-  virtual void WillRead(const StoredTensor&, uint64_t /*first*/, uint64_t /*count*/) const {}
+  /// Gets the bytes of these rows from the disk into the page cache, for a ReadRows that follows: faster than ReadRows
+  /// alone when the file is not there yet, and cheap when it is.
+  virtual void Fetch(const StoredTensor&, uint64_t /*first*/, uint64_t /*count*/) const {}
 
   /// Bytes of all canonical tensors together.
   uint64_t TotalBytes() const;

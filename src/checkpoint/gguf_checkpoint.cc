@@ -74,7 +74,7 @@ class GgufCheckpoint final : public Checkpoint {
   CheckpointFormat format() const override { return CheckpointFormat::kGguf; }
   Status ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<std::byte> data,
                   std::span<std::byte> scales) const override;
-  void WillRead(const StoredTensor& tensor, uint64_t first, uint64_t count) const override;
+  void Fetch(const StoredTensor& tensor, uint64_t first, uint64_t count) const override;
   std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor& tensor) const override;
   std::string Describe() const override { return path_; }
   std::vector<std::string> VocabularyTokens() const override {
@@ -252,7 +252,7 @@ Status GgufCheckpoint::ReadRows(const StoredTensor& tensor, uint64_t first, uint
   return status.WithContext("tensor \"" + tensors_[index].spec.name + "\"");
 }
 
-void GgufCheckpoint::WillRead(const StoredTensor& tensor, uint64_t first, uint64_t count) const {
+void GgufCheckpoint::Fetch(const StoredTensor& tensor, uint64_t first, uint64_t count) const {
   const Result<size_t> index = IndexOf(tensor);
   if (!index.ok() || first > tensor.spec.rows() || count > tensor.spec.rows() - first) return;
   const Place& place = places_[*index];
@@ -261,7 +261,8 @@ void GgufCheckpoint::WillRead(const StoredTensor& tensor, uint64_t first, uint64
     if (from.tensor == nullptr) continue;
     const uint64_t row_bytes = GgmlRowBytes(from.tensor->dtype, from.tensor->shape.back());
     const uint64_t begin = is_split ? first / 2 : first, end = is_split ? (first + count + 1) / 2 : first + count;
-    StartReading(from.part->file.bytes().subspan(from.tensor->offset + begin * row_bytes, (end - begin) * row_bytes));
+    ReadIntoPageCache(
+        from.part->file.bytes().subspan(from.tensor->offset + begin * row_bytes, (end - begin) * row_bytes));
   }
 }
 

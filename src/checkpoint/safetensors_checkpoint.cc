@@ -148,7 +148,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
   CheckpointFormat format() const override { return format_; }
   Status ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<std::byte> data,
                   std::span<std::byte> scales) const override;
-  void WillRead(const StoredTensor& tensor, uint64_t first, uint64_t count) const override;
+  void Fetch(const StoredTensor& tensor, uint64_t first, uint64_t count) const override;
   std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor& tensor) const override;
   std::string Describe() const override { return directory_; }
 
@@ -241,16 +241,16 @@ Status SafetensorsCheckpoint::ReadRows(const StoredTensor& tensor, uint64_t firs
       place.scales_offset + first * RowScaleBytes(own.dtype, own.spec.cols()), scales));
 }
 
-void SafetensorsCheckpoint::WillRead(const StoredTensor& tensor, uint64_t first, uint64_t count) const {
+void SafetensorsCheckpoint::Fetch(const StoredTensor& tensor, uint64_t first, uint64_t count) const {
   const Result<size_t> index = IndexOf(tensor);
   if (!index.ok() || first > tensor.spec.rows() || count > tensor.spec.rows() - first) return;
   const Place& place = places_[*index];
   const DType dtype = tensors_[*index].dtype;
   const uint64_t bytes = RowBytes(dtype, tensor.spec.cols()), scale_bytes = RowScaleBytes(dtype, tensor.spec.cols());
-  StartReading(shards_.files[place.shard].bytes().subspan(place.offset + first * bytes, count * bytes));
+  ReadIntoPageCache(shards_.files[place.shard].bytes().subspan(place.offset + first * bytes, count * bytes));
   if (scale_bytes == 0) return;
-  StartReading(shards_.files[place.scales_shard].bytes().subspan(place.scales_offset + first * scale_bytes,
-                                                                 count * scale_bytes));
+  ReadIntoPageCache(shards_.files[place.scales_shard].bytes().subspan(place.scales_offset + first * scale_bytes,
+                                                                      count * scale_bytes));
 }
 
 std::optional<std::span<const std::byte>> SafetensorsCheckpoint::MappedBytes(const StoredTensor& tensor) const {

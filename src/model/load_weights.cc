@@ -17,8 +17,6 @@ namespace {
 
 /// Threads that load, per thread of the pool: some wait for the disk while others convert.
 constexpr int kLoadersPerThread = 3;
-/// Chunks that are asked for before they are read. With the chunks being read, what the disk has to do at once.
-constexpr size_t kChunksAhead = 16;
 
 struct Chunk {
   const HeldTensor* tensor;
@@ -54,11 +52,8 @@ Status ReadAll(const Checkpoint& checkpoint, const WeightMap& map, int threads, 
   std::atomic<size_t> next{0};
   const auto work = [&] {
     for (size_t i = next.fetch_add(1); i < chunks.size(); i = next.fetch_add(1)) {
-      if (i + kChunksAhead < chunks.size()) {
-        const Chunk& later = chunks[i + kChunksAhead];
-        WillReadHeldRows(checkpoint, *later.tensor, later.first, later.count);
-      }
       const Chunk& chunk = chunks[i];
+      FetchHeldRows(checkpoint, *chunk.tensor, chunk.first, chunk.count);
       const Status status = ReadChunk(checkpoint, chunk, memory);
       const std::lock_guard lock(mutex);
       done += chunk.count * (chunk.tensor->row_bytes() + chunk.tensor->row_scale_bytes());

@@ -171,9 +171,9 @@ Status ReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint
   return status;
 }
 
-void WillReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count) {
+void FetchHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count) {
   ForParts(tensor, first, count,
-           [&](const StoredTensor& part, uint64_t row, uint64_t rows) { checkpoint.WillRead(part, row, rows); });
+           [&](const StoredTensor& part, uint64_t row, uint64_t rows) { checkpoint.Fetch(part, row, rows); });
 }
 
 std::string_view WeightLayoutName(WeightLayout layout) {

@@ -55,8 +55,8 @@ Status CheckUniformParts(const WeightMap& map);
 /// On failure: the checkpoint's error.
 Status ReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count,
                     std::span<std::byte> data, std::span<std::byte> scales);
-/// Tells the checkpoint that these rows will be read soon.
-void WillReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count);
+/// Checkpoint::Fetch for these rows.
+void FetchHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count);
 
 /// Name of a layout in the packed form's header.
 std::string_view WeightLayoutName(WeightLayout layout);
