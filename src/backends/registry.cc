@@ -34,7 +34,7 @@ Result<const Ops*> CpuOps(const std::string& target, Precision precision) {
   }
   if (chosen == nullptr) return InvalidArgument(what + " does not exist; use one of " + AvailableNames());
   if (!cpu::IsAvailable(*chosen)) {
-    return Unsupported(what + " needs instructions that this machine does not have; use one of " + AvailableNames());
+    return Unsupported(what + " cannot be used: " + cpu::WhyUnavailable(*chosen) + "; use one of " + AvailableNames());
   }
   return precision == Precision::kExact ? chosen->exact : chosen->fast;
 }

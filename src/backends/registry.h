@@ -10,7 +10,7 @@
 namespace gptoss {
 
 struct CpuTarget {
-  std::string name;        // "portable", "sse4", "avx2", "avx512", …
+  std::string name;        // "portable", "sse4", "avx2", "avx512", "amx", …
   bool available = false;  // this machine and its operating system can run it
 };
 

@@ -92,7 +92,7 @@ TEST(Registry, AForcedTargetReallyRuns) {
   std::set<std::vector<float>> results;
   size_t available = 0;
   for (const CpuTarget& target : ListCpuTargets()) {
-    if (!target.available) continue;
+    if (!target.available || target.name == "amx") continue;  // its exact kernels are those of avx512
     ++available;
     std::vector<float> y(rows);
     (*CpuOps(target.name, Precision::kExact))->linear(context, {x.data(), 1, w.view, nullptr, false, y.data()});

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "backends/cpu/amx/amx_kernels.h"
+#include "backends/cpu/amx/amx_support.h"
 #include "hwy/targets.h"
 
 namespace gptoss::cpu {
@@ -130,6 +132,18 @@ GPTOSS_CPU_TARGET(N_AVX2, "avx2")
 GPTOSS_CPU_TARGET(N_AVX3, "avx512")
 #endif
 
+constexpr Kernels WithMatmulFast(Kernels kernels, MatmulFunction matmul_fast) {
+  kernels.matmul_fast = matmul_fast;
+  return kernels;
+}
+
+#if (HWY_TARGETS & HWY_AVX3) && HWY_ARCH_X86_64
+/// AVX-512 with AMX for products of many rows; its exact table is AVX-512's.
+constexpr Kernels kKernels_amx = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulAmx);
+constexpr Ops kFast_amx = MakeOps<kKernels_amx, false>("amx");
+constexpr Ops kExact_amx = MakeOps<kKernels_N_AVX3, true>("amx-exact");
+#endif
+
 #define GPTOSS_CPU_ENTRY(target, bit) {kFast_##target.name, bit, &kKernels_##target, &kFast_##target, &kExact_##target},
 
 constexpr Target kTargets[] = {
@@ -150,15 +164,69 @@ constexpr Target kTargets[] = {
 #endif
 #if HWY_TARGETS & HWY_AVX3
                         GPTOSS_CPU_ENTRY(N_AVX3, HWY_AVX3)
+#if HWY_ARCH_X86_64
+                            {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_amx, WhyNoAmx},
+#endif
 #endif
 };
+
+/// The emulated tiles of one target; see amx_kernels.h.
+struct EmulatedAmx {
+  int64_t highway_target;
+  const Ops* ops;
+};
+
+#define GPTOSS_CPU_EMULATED_AMX(target)                                                                   \
+  constexpr Kernels kKernels_amx_##target = WithMatmulFast(kKernels_##target, target::MatmulAmxEmulated); \
+  constexpr Ops kOps_amx_##target = MakeOps<kKernels_amx_##target, false>("emulated-amx");
+
+#if HWY_TARGETS & HWY_NEON
+GPTOSS_CPU_EMULATED_AMX(N_NEON)
+#endif
+#if HWY_TARGETS & HWY_SSE4
+GPTOSS_CPU_EMULATED_AMX(N_SSE4)
+#endif
+#if HWY_TARGETS & HWY_AVX2
+GPTOSS_CPU_EMULATED_AMX(N_AVX2)
+#endif
+#if HWY_TARGETS & HWY_AVX3
+GPTOSS_CPU_EMULATED_AMX(N_AVX3)
+#endif
+
+constexpr EmulatedAmx kEmulatedAmx[] = {
+#if HWY_TARGETS & HWY_NEON
+    {HWY_NEON, &kOps_amx_N_NEON},
+#endif
+#if HWY_TARGETS & HWY_SSE4
+    {HWY_SSE4, &kOps_amx_N_SSE4},
+#endif
+#if HWY_TARGETS & HWY_AVX2
+    {HWY_AVX2, &kOps_amx_N_AVX2},
+#endif
+#if HWY_TARGETS & HWY_AVX3
+    {HWY_AVX3, &kOps_amx_N_AVX3},
+#endif
+};
+
+bool HasTarget(int64_t highway_target) {
+  return highway_target == HWY_STATIC_TARGET || (hwy::SupportedTargets() & highway_target) != 0;
+}
 
 }  // namespace
 
 std::span<const Target> Targets() { return kTargets; }
 
-bool IsAvailable(const Target& target) {
-  return target.highway_target == HWY_STATIC_TARGET || (hwy::SupportedTargets() & target.highway_target) != 0;
+const char* WhyUnavailable(const Target& target) {
+  if (!HasTarget(target.highway_target)) return "this machine does not have its instructions";
+  return target.why_not == nullptr ? nullptr : target.why_not();
+}
+
+const Ops* EmulatedAmxOps() {
+  const Ops* best = nullptr;
+  for (const EmulatedAmx& candidate : kEmulatedAmx) {
+    if (HasTarget(candidate.highway_target)) best = candidate.ops;
+  }
+  return best;
 }
 
 }  // namespace gptoss::cpu

@@ -16,12 +16,15 @@ struct Target {
   const Kernels* kernels;
   const Ops* fast;
   const Ops* exact;
+  const char* (*why_not)() = nullptr;  // asked besides Highway, if there is more to ask
 };
 
 /// Best last.
 std::span<const Target> Targets();
 
-/// This machine and its operating system can run `target`.
-bool IsAvailable(const Target& target);
+/// Null when this machine and its operating system can run `target`, else why not.
+const char* WhyUnavailable(const Target& target);
+
+inline bool IsAvailable(const Target& target) { return WhyUnavailable(target) == nullptr; }
 
 }  // namespace gptoss::cpu

@@ -1,0 +1,43 @@
+// Products on AMX tiles, and the same kernels with the tile instructions computed by ordinary code.
+#pragma once
+
+#include <cstdint>
+
+#include "backends/cpu/kernels.h"
+
+namespace gptoss::cpu {
+
+/// Groups of fewer rows than this take matmul_fast: unpacking a panel would cost more than its use.
+inline constexpr int32_t kAmxMinRows = 8;
+
+/// Same semantics as the tile instructions, on any machine: for tests. Null where this machine can run none of the
+/// targets that have it.
+const Ops* EmulatedAmxOps();
+
+}  // namespace gptoss::cpu
+
+// As Kernels::matmul_fast, except that in groups of kAmxMinRows rows and more MXFP4, Q8_0 and BF16 weights are
+// multiplied as BF16 (Q8_0: as the sum of two) with activations as the sum of two BF16: sums in float, subnormal
+// numbers taken as zero. Rows of such groups do not depend on each other, but they do differ from the same rows in a
+// smaller group.
+#define GPTOSS_CPU_DECLARE_AMX(target)                                  \
+  namespace gptoss::cpu::target {                                       \
+  void MatmulAmxEmulated(ExecContext& context, const MatmulArgs& args); \
+  }
+
+#if HWY_TARGETS & HWY_NEON
+GPTOSS_CPU_DECLARE_AMX(N_NEON)
+#endif
+#if HWY_TARGETS & HWY_SSE4
+GPTOSS_CPU_DECLARE_AMX(N_SSE4)
+#endif
+#if HWY_TARGETS & HWY_AVX2
+GPTOSS_CPU_DECLARE_AMX(N_AVX2)
+#endif
+#if HWY_TARGETS & HWY_AVX3
+GPTOSS_CPU_DECLARE_AMX(N_AVX3)
+namespace gptoss::cpu::N_AVX3 {
+/// Needs WhyNoAmx() to be null.
+void MatmulAmx(ExecContext& context, const MatmulArgs& args);
+}  // namespace gptoss::cpu::N_AVX3
+#endif
