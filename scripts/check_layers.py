@@ -32,7 +32,7 @@ ALLOWED = {
     # Loading runs on the pool, and weights and caches live in its host buffers.
     "model": {"ops", "checkpoint", "tensor", "parallel"},
     "engine": {"model", "kv_cache", "sampling", "grammar", "tokenizer", "ops", "parallel"},
-    "training": {"model", "ops", "checkpoint", "harmony", "tokenizer", "tensor", "parallel"},
+    "training": {"model", "ops", "checkpoint", "harmony", "tokenizer", "tensor", "parallel", "json"},
     "tools": {"harmony", "json"},
     "agent": {"tools", "harmony"},
     "server": {"engine", "agent", "harmony", "grammar", "tokenizer", "json"},

@@ -1,0 +1,91 @@
+#include "training/export.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "tensor/float_convert.h"
+#include "tensor/mxfp4.h"
+
+namespace gptoss {
+namespace {
+
+class FlatCheckpoint final : public Checkpoint {
+ public:
+  FlatCheckpoint(const FlatLayout& layout, std::span<const float> values, std::string description)
+      : values_(values), description_(std::move(description)) {
+    config_ = layout.config();
+    for (const FlatTensor& tensor : layout.tensors()) {
+      tensors_.push_back({tensor.spec, DType::kF32});
+      offsets_.push_back(tensor.offset);
+    }
+  }
+
+  /// As generated weights, these belong to no file.
+  CheckpointFormat format() const override { return CheckpointFormat::kSynthetic; }
+  Status ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<std::byte> data,
+                  std::span<std::byte> scales) const override {
+    GPTOSS_ASSIGN_OR_RETURN(const size_t index, CheckRead(tensor, first, count, data, scales));
+    const float* from = values_.data() + offsets_[index] + first * tensors_[index].spec.cols();
+    std::memcpy(data.data(), from, data.size());
+    return Status();
+  }
+  std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor&) const override { return std::nullopt; }
+  std::string Describe() const override { return description_; }
+
+ private:
+  std::span<const float> values_;
+  std::vector<size_t> offsets_;  // parallel to tensors_
+  std::string description_;
+};
+
+/// Sums over tensors of one kind.
+struct ErrorSums {
+  double errors = 0, values = 0, largest = 0;
+
+  void Add(std::span<const float> exact, std::span<const float> rounded) {
+    for (size_t i = 0; i < exact.size(); ++i) {
+      const double value = static_cast<double>(exact[i]), error = value - static_cast<double>(rounded[i]);
+      errors += error * error;
+      values += value * value;
+      largest = std::max(largest, std::abs(error));
+    }
+  }
+  RoundingError Result() const { return {values > 0 ? std::sqrt(errors / values) : 0.0, largest}; }
+};
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> MakeFlatCheckpoint(const FlatLayout& layout, std::span<const float> values,
+                                               std::string description) {
+  return std::make_unique<FlatCheckpoint>(layout, values, std::move(description));
+}
+
+Result<Rounding> RoundAsExported(const FlatLayout& layout, std::span<const float> values) {
+  Rounding rounding;
+  rounding.values.resize(values.size());
+  ErrorSums experts, others;
+  for (const FlatTensor& tensor : layout.tensors()) {
+    const std::span<const float> from = values.subspan(tensor.offset, tensor.count);
+    const std::span<float> to = std::span(rounding.values).subspan(tensor.offset, tensor.count);
+    if (!std::all_of(from.begin(), from.end(), [](float v) { return std::isfinite(v); })) {
+      return InvalidArgument("tensor \"" + tensor.spec.name +
+                             "\" has values that are not finite; it cannot be exported");
+    }
+    if (tensor.spec.is_expert_weight) {
+      std::vector<uint8_t> codes(from.size() / 2), scales(from.size() / kBlockSize);
+      EncodeMxfp4(from, codes, scales);
+      DecodeMxfp4(codes, scales, to);
+      experts.Add(from, to);
+    } else {
+      std::transform(from.begin(), from.end(), to.begin(), [](float v) { return Bf16ToF32(F32ToBf16(v)); });
+      others.Add(from, to);
+    }
+  }
+  rounding.experts = experts.Result();
+  rounding.others = others.Result();
+  return rounding;
+}
+
+}  // namespace gptoss

@@ -1,0 +1,36 @@
+// Trained weights as a checkpoint, so that the writers of checkpoint/ can put them into any public form, and what
+// rounding to that form costs.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "model/flat_parameters.h"
+
+namespace gptoss {
+
+/// All tensors in float. `values` [layout.size()] must outlive the checkpoint. Writing it needs allow_lossy: experts
+/// become MXFP4, the rest what the form holds.
+std::unique_ptr<Checkpoint> MakeFlatCheckpoint(const FlatLayout& layout, std::span<const float> values,
+                                               std::string description);
+
+/// Of one kind of tensor: sqrt(sum of squared errors / sum of squared values), and the largest error.
+struct RoundingError {
+  double relative_rms = 0;
+  double largest = 0;
+};
+
+struct Rounding {
+  std::vector<float> values;  // [layout.size()] as the exported checkpoint holds them
+  RoundingError experts;      // by MXFP4
+  RoundingError others;       // by BF16
+};
+
+/// What the Hugging Face and "original" forms keep of the weights: experts in MXFP4, all else in BF16. On failure:
+/// kInvalidArgument naming a tensor with a value that is not finite.
+Result<Rounding> RoundAsExported(const FlatLayout& layout, std::span<const float> values);
+
+}  // namespace gptoss

@@ -1,0 +1,164 @@
+#include "training/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+#include "base/rng.h"
+
+namespace gptoss {
+namespace {
+
+/// Decay pulls matrices towards zero; norms, biases and sinks have no reason to be small.
+bool Decays(const TensorSpec& spec) { return spec.shape.size() > 1 && !spec.name.ends_with(".bias"); }
+
+/// One of two independent normal numbers made of two uniform ones (Box and Muller 1958).
+double Normal(const RandomStream& random, uint64_t i) {
+  const double radius = std::sqrt(-2.0 * std::log(1.0 - random.Uniform(2 * i)));
+  return radius * std::cos(2.0 * std::numbers::pi * random.Uniform(2 * i + 1));
+}
+
+double WeightOf(const TrainingBatch& batch) {
+  double sum = 0;
+  for (const float weight : batch.weights) sum += static_cast<double>(weight);
+  return sum;
+}
+
+}  // namespace
+
+std::vector<float> InitialParameters(const FlatLayout& layout, uint64_t seed) {
+  std::vector<float> values(layout.size(), 0.0f);
+  for (const FlatTensor& tensor : layout.tensors()) {
+    float* own = values.data() + tensor.offset;
+    const std::string& name = tensor.spec.name;
+    if (name.ends_with("norm")) std::fill_n(own, tensor.count, 1.0f);
+    if (!Decays(tensor.spec)) continue;
+    const bool to_stream = name.ends_with("out.weight") || name.ends_with("down.weight");
+    const double deviation = to_stream ? 0.02 / std::sqrt(2.0 * layout.config().num_layers) : 0.02;
+    const RandomStream random(seed, name);
+    for (size_t i = 0; i < tensor.count; ++i) own[i] = static_cast<float>(deviation * Normal(random, i));
+  }
+  return values;
+}
+
+double EvaluateLoss(ExecContext& context, const FlatLayout& layout, std::span<const float> values,
+                    const TrainingOps<float>& ops, const Dataset& dataset, int batch_tokens) {
+  const GptOssBackward<float> model(layout.config(), ops);
+  const ModelParameters<float> parameters = BindParameters<float>(layout, values.data());
+  BatchStream stream(dataset, batch_tokens, 0);
+  double loss = 0, weight = 0;
+  while (stream.position().epoch == 0) {
+    const TrainingBatch batch = stream.Next();
+    loss += model.Loss(context, parameters, batch, 1.0, nullptr);
+    weight += WeightOf(batch);
+  }
+  return loss / weight;
+}
+
+Result<Trainer> Trainer::Create(const ModelConfig& config, std::vector<float> values, const Dataset& dataset,
+                                const TrainerOptions& options, const TrainingOps<float>& ops) {
+  GPTOSS_RETURN_IF_ERROR(ValidateConfig(config));
+  if (dataset.examples.empty()) return InvalidArgument("the training data has no conversations");
+  for (const Example& example : dataset.examples) {
+    if (example.tokens.size() > static_cast<size_t>(config.max_context)) {
+      return InvalidArgument("line " + std::to_string(example.line) + ": " + std::to_string(example.tokens.size()) +
+                             " tokens are more than the model's context of " + std::to_string(config.max_context));
+    }
+  }
+  if (options.accumulation < 1) return InvalidArgument("accumulation: must be at least 1");
+  if (options.batch_tokens < 1) return InvalidArgument("batch_tokens: must be at least 1");
+  const std::vector<TensorSpec> specs = CanonicalTensors(config);
+  for (const std::string& end : options.trained) {
+    if (std::none_of(specs.begin(), specs.end(), [&](const TensorSpec& s) { return s.name.ends_with(end); })) {
+      return InvalidArgument("trained: no tensor's name ends in \"" + end + "\"; see gptoss inspect for the names");
+    }
+  }
+  Trainer trainer(config, std::move(values), dataset, options, ops);
+  if (trainer.state_.values.size() != trainer.layout_.size()) {
+    return InvalidArgument("the weights have " + std::to_string(trainer.state_.values.size()) + " values, the model " +
+                           std::to_string(trainer.layout_.size()));
+  }
+  return trainer;
+}
+
+Trainer::Trainer(const ModelConfig& config, std::vector<float> values, const Dataset& dataset,
+                 const TrainerOptions& options, const TrainingOps<float>& ops)
+    : layout_(config),
+      options_(options),
+      ops_(&ops),
+      model_(config, ops),
+      stream_(dataset, options.batch_tokens, options.seed),
+      gradient_(layout_.size(), 0.0f) {
+  state_.values = std::move(values);
+  state_.m.assign(layout_.size(), 0.0f);
+  state_.v.assign(layout_.size(), 0.0f);
+}
+
+Status Trainer::Restore(State state) {
+  for (const std::vector<float>* values : {&state.values, &state.m, &state.v}) {
+    if (values->size() != layout_.size()) return InvalidArgument("the saved state is of a model of another size");
+  }
+  if (state.step < 0) return InvalidArgument("the saved state has a negative step");
+  GPTOSS_RETURN_IF_ERROR(stream_.Seek(state.position));
+  state_ = std::move(state);
+  return Status();
+}
+
+bool Trainer::IsTrained(const TensorSpec& spec) const {
+  return options_.trained.empty() || std::any_of(options_.trained.begin(), options_.trained.end(),
+                                                 [&](const std::string& end) { return spec.name.ends_with(end); });
+}
+
+double Trainer::GradientNorm() const {
+  double sum = 0;
+  for (const FlatTensor& tensor : layout_.tensors()) {
+    if (!IsTrained(tensor.spec)) continue;
+    for (size_t i = tensor.offset; i < tensor.offset + tensor.count; ++i) {
+      sum += static_cast<double>(gradient_[i]) * static_cast<double>(gradient_[i]);
+    }
+  }
+  return std::sqrt(sum);
+}
+
+void Trainer::Update(double learning_rate, double gradient_scale) {
+  for (const FlatTensor& tensor : layout_.tensors()) {
+    if (!IsTrained(tensor.spec)) continue;
+    const auto part = [&](std::vector<float>& all) { return std::span(all).subspan(tensor.offset, tensor.count); };
+    AdamWUpdate(options_.adamw, state_.step, learning_rate, gradient_scale, Decays(tensor.spec), part(gradient_),
+                part(state_.m), part(state_.v), part(state_.values));
+  }
+}
+
+Result<StepReport> Trainer::Step(ExecContext& context) {
+  StepReport report{.step = state_.step + 1, .epoch = stream_.position().epoch};
+  // All batches of the step first: each target counts by its share of their common weight.
+  std::vector<TrainingBatch> batches;
+  double weight = 0;
+  for (int i = 0; i < options_.accumulation; ++i) {
+    batches.push_back(stream_.Next());
+    weight += WeightOf(batches.back());
+    report.tokens += batches.back().rows();
+    report.targets += static_cast<int64_t>(batches.back().targets.size());
+  }
+  std::fill(gradient_.begin(), gradient_.end(), 0.0f);
+  const ModelParameters<float> parameters = BindParameters<float>(layout_, state_.values.data());
+  ModelGradients<float> gradients =
+      BindGradients<float>(layout_, gradient_.data(), [this](const TensorSpec& spec) { return IsTrained(spec); });
+  for (const TrainingBatch& batch : batches) {
+    report.loss += model_.Loss(context, parameters, batch, 1.0 / weight, &gradients);
+  }
+  report.gradient_norm = GradientNorm();
+  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
+    return InvalidArgument("step " + std::to_string(report.step) +
+                           ": the loss or its gradient is not a finite number; lower the learning rate");
+  }
+  report.learning_rate = LearningRate(options_.schedule, state_.step);
+  const bool clipped = options_.max_gradient_norm > 0 && report.gradient_norm > options_.max_gradient_norm;
+  ++state_.step;
+  Update(report.learning_rate, clipped ? options_.max_gradient_norm / report.gradient_norm : 1.0);
+  state_.position = stream_.position();
+  return report;
+}
+
+}  // namespace gptoss

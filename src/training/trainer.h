@@ -1,0 +1,86 @@
+// Full-parameter training: float masters of every weight, their gradients and AdamW's moments in memory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/flat_parameters.h"
+#include "training/adamw.h"
+#include "training/batches.h"
+#include "training/schedule.h"
+
+namespace gptoss {
+
+struct TrainerOptions {
+  AdamWOptions adamw;
+  Schedule schedule;
+  double max_gradient_norm = 1.0;  // of all trained weights together; 0: no clipping
+  int accumulation = 1;            // batches in one step
+  int batch_tokens = 2048;         // most tokens of one batch, unless one conversation is longer
+  uint64_t seed = 1;               // order of the data
+  /// Ends of canonical tensor names that are trained, e.g. "router.weight" or "layers.3.down.weight"; empty: all.
+  std::vector<std::string> trained;
+};
+
+struct StepReport {
+  int64_t step = 0;  // counted from 1
+  int64_t epoch = 0;
+  double loss = 0;  // mean over the step's targets by weight, before the update
+  double gradient_norm = 0;
+  double learning_rate = 0;
+  int64_t tokens = 0;
+  int64_t targets = 0;
+};
+
+/// Weights of a model that begins at nothing: normal with deviation 0.02, those that write to the residual stream
+/// smaller by sqrt(2 layers) (Radford et al. 2019, section 2.3); norms 1, biases and sinks 0. Depends on the seed only.
+std::vector<float> InitialParameters(const FlatLayout& layout, uint64_t seed);
+
+/// Mean loss by weight of all conversations. Uses no more than batch_tokens at a time.
+double EvaluateLoss(ExecContext& context, const FlatLayout& layout, std::span<const float> values,
+                    const TrainingOps<float>& ops, const Dataset& dataset, int batch_tokens);
+
+/// Not thread-safe.
+class Trainer {
+ public:
+  /// What a resumed run needs besides the weights.
+  struct State {
+    int64_t step = 0;  // updates done
+    DataPosition position;
+    std::vector<float> values, m, v;  // [layout.size()]
+  };
+
+  /// `dataset` and `ops` must outlive the trainer. On failure: kInvalidArgument naming the option: a name in `trained`
+  /// that no tensor has, a dataset without conversations or with conversations longer than the model's context.
+  static Result<Trainer> Create(const ModelConfig& config, std::vector<float> values, const Dataset& dataset,
+                                const TrainerOptions& options, const TrainingOps<float>& ops);
+
+  /// Takes the place of all that training has changed. On failure: kInvalidArgument, and nothing has changed.
+  Status Restore(State state);
+  const State& state() const { return state_; }
+
+  /// One update. On failure: kInvalidArgument when the loss or the gradient is no finite number; the weights are as
+  /// before then.
+  Result<StepReport> Step(ExecContext& context);
+
+  const FlatLayout& layout() const { return layout_; }
+  const TrainerOptions& options() const { return options_; }
+
+ private:
+  Trainer(const ModelConfig& config, std::vector<float> values, const Dataset& dataset, const TrainerOptions& options,
+          const TrainingOps<float>& ops);
+  bool IsTrained(const TensorSpec& spec) const;
+  double GradientNorm() const;
+  void Update(double learning_rate, double gradient_scale);
+
+  FlatLayout layout_;
+  TrainerOptions options_;
+  const TrainingOps<float>* ops_;
+  GptOssBackward<float> model_;
+  BatchStream stream_;
+  State state_;
+  std::vector<float> gradient_;  // [layout.size()]
+};
+
+}  // namespace gptoss

@@ -1,0 +1,222 @@
+// Training end to end on a tiny model: it learns eight conversations by heart, goes on with the same bits after a stop,
+// and what it exports gives the trained answers.
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <numeric>
+
+#include "engine/model_runner.h"
+#include "tiny.h"
+#include "training/export.h"
+#include "training/training_state.h"
+
+namespace gptoss {
+namespace {
+
+class Training : public testing::Test {
+ protected:
+  Trainer MakeTrainer(const TrainerOptions& options) {
+    auto trainer = Trainer::Create(TinyConfig(), InitialParameters(FlatLayout(TinyConfig()), 1), data_, options,
+                                   ReferenceTrainingOps<float>());
+    EXPECT_TRUE(trainer.ok()) << trainer.status().message();
+    return *std::move(trainer);
+  }
+  std::vector<double> Run(Trainer* trainer, int steps) {
+    std::vector<double> losses;
+    for (int i = 0; i < steps; ++i) {
+      const Result<StepReport> report = trainer->Step(context_);
+      EXPECT_TRUE(report.ok()) << report.status().message();
+      losses.push_back(report.ok() ? report->loss : NAN);
+    }
+    return losses;
+  }
+  double Loss(std::span<const float> values) {
+    return EvaluateLoss(context_, FlatLayout(TinyConfig()), values, ReferenceTrainingOps<float>(), data_, 512);
+  }
+
+  Dataset data_ = TinyDataset();
+  ThreadPool pool_{1};
+  ScratchArena scratch_;
+  ExecContext context_{pool_, scratch_};
+};
+
+/// Logits of the whole sequence from a checkpoint on disk, through the forward pass that serves.
+std::vector<float> ServedLogits(const std::string& directory, const std::vector<int32_t>& tokens) {
+  ThreadPool pool(1);
+  auto checkpoint = OpenCheckpoint(directory);
+  EXPECT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+  if (!checkpoint.ok()) return {};
+  auto weights =
+      LoadWeights(std::shared_ptr<const Checkpoint>(*std::move(checkpoint)), DensePrecision::kAsStored, pool);
+  EXPECT_TRUE(weights.ok()) << weights.status().message();
+  const GptOss model(*weights, ReferenceOps());
+  RunnerOptions options;
+  options.max_context = 256;
+  options.kv_dtype = DType::kF32;
+  auto runner = ModelRunner::Create(model, pool, options);
+  EXPECT_TRUE(runner.ok()) << runner.status().message();
+  auto sequence = (*runner)->NewSequence();
+  sequence->Append(tokens);
+  std::vector<float> logits;
+  const Status status = (*runner)->Compute(*sequence, 0, [&](int, std::span<float> row) {
+    logits.insert(logits.end(), row.begin(), row.end());
+    return Status();
+  });
+  EXPECT_TRUE(status.ok()) << status.message();
+  return logits;
+}
+
+TEST_F(Training, LearnsEightConversationsByHeartAndExportsThem) {
+  TrainerOptions options;
+  options.schedule = {.kind = ScheduleKind::kCosine, .peak = 1e-2, .warmup_steps = 10, .total_steps = 250};
+  options.batch_tokens = 512;
+  options.adamw.weight_decay = 0.01;
+  Trainer trainer = MakeTrainer(options);
+  const double before = Loss(trainer.state().values);
+  EXPECT_NEAR(before, std::log(kTinyVocabulary), 0.3);  // nothing known: all tokens about equally likely
+  Run(&trainer, 250);
+  EXPECT_LT(Loss(trainer.state().values), 0.01);
+
+  const FlatLayout layout(TinyConfig());
+  const Result<Rounding> rounded = RoundAsExported(layout, trainer.state().values);
+  ASSERT_TRUE(rounded.ok()) << rounded.status().message();
+  EXPECT_GT(rounded->experts.relative_rms, 0.01);
+  EXPECT_LT(rounded->experts.relative_rms, 0.2);
+  EXPECT_LT(rounded->others.relative_rms, 0x1.0p-8);
+
+  const ScopedDirectory directory;
+  const auto checkpoint = MakeFlatCheckpoint(layout, trainer.state().values, "tiny");
+  WriteOptions write;
+  write.allow_lossy = true;
+  const Status written = WriteHf(*checkpoint, directory / "hf", write);
+  ASSERT_TRUE(written.ok()) << written.message();
+  // The served model computes what the trainer computes from the rounded weights, and most answers survive rounding.
+  const GptOssBackward<float> model(TinyConfig(), ReferenceTrainingOps<float>());
+  int right = 0, targets = 0;
+  for (const Example& example : data_.examples) {
+    const TrainingBatch batch = PackExamples({&example});
+    std::vector<int32_t> rows(static_cast<size_t>(batch.rows()));
+    std::iota(rows.begin(), rows.end(), 0);
+    std::vector<float> want(rows.size() * kTinyVocabulary);
+    model.Logits(context_, BindParameters<float>(layout, rounded->values.data()), batch, rows, want.data());
+    const std::vector<float> got = ServedLogits(directory / "hf", example.tokens);
+    ASSERT_EQ(got.size(), want.size());
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      error += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
+      norm += std::pow(static_cast<double>(want[i]), 2);
+    }
+    EXPECT_LE(std::sqrt(error / norm), 2e-5) << "line " << example.line;
+    for (size_t i = 0; i < batch.targets.size(); ++i) {
+      const float* logits = got.data() + batch.target_rows[i] * kTinyVocabulary;
+      right += std::max_element(logits, logits + kTinyVocabulary) - logits == batch.targets[i];
+      ++targets;
+    }
+  }
+  EXPECT_GE(right, targets * 9 / 10) << right << " of " << targets;
+}
+
+TEST_F(Training, StoppedAndResumedRunHasTheSameBits) {
+  TrainerOptions options;
+  options.schedule = {.kind = ScheduleKind::kCosine, .peak = 3e-3, .warmup_steps = 10, .total_steps = 200};
+  options.batch_tokens = 110;  // a few conversations: the position in the data matters
+  options.accumulation = 2;
+  Trainer straight = MakeTrainer(options);
+  const std::vector<double> want = Run(&straight, 200);
+
+  const ScopedDirectory directory;
+  std::vector<double> got;
+  {
+    Trainer first = MakeTrainer(options);
+    got = Run(&first, 50);
+    ASSERT_TRUE(SaveState(first, data_.Fingerprint(), directory.path(), 1).ok());
+    const std::vector<double> more = Run(&first, 50);
+    got.insert(got.end(), more.begin(), more.end());
+    const Status saved = SaveState(first, data_.Fingerprint(), directory.path(), 1);
+    ASSERT_TRUE(saved.ok()) << saved.message();
+  }
+  const auto newest = NewestState(directory.path());
+  ASSERT_TRUE(newest.has_value());
+  EXPECT_TRUE(newest->ends_with("step-00000100"));
+  EXPECT_FALSE(std::filesystem::exists(directory / "step-00000050"));
+  Trainer second = MakeTrainer(options);
+  const Status loaded = LoadState(*newest, data_.Fingerprint(), &second);
+  ASSERT_TRUE(loaded.ok()) << loaded.message();
+  const std::vector<double> rest = Run(&second, 100);
+  got.insert(got.end(), rest.begin(), rest.end());
+  EXPECT_EQ(got, want);
+  EXPECT_EQ(second.state().values, straight.state().values);
+  EXPECT_EQ(second.state().v, straight.state().v);
+  EXPECT_EQ(second.state().position, straight.state().position);
+}
+
+TEST_F(Training, StatesOfOtherRunsAndDamagedOnesAreRefused) {
+  TrainerOptions options;
+  Trainer trainer = MakeTrainer(options);
+  Run(&trainer, 1);
+  const ScopedDirectory directory;
+  EXPECT_FALSE(NewestState(directory.path()).has_value());
+  ASSERT_TRUE(SaveState(trainer, 1, directory.path(), 2).ok());
+  const std::string path = *NewestState(directory.path());
+  EXPECT_EQ(*ReadStateConfig(path), TinyConfig());
+  Trainer same = MakeTrainer(options);
+  EXPECT_TRUE(LoadState(path, 1, &same).ok());
+  EXPECT_NE(LoadState(path, 2, &same).message().find("\"data\""), std::string::npos);
+  options.seed = 9;
+  Trainer other = MakeTrainer(options);
+  EXPECT_NE(LoadState(path, 1, &other).message().find("\"seed\""), std::string::npos);
+  {
+    std::fstream file(path + "/state.bin", std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(1000);
+    file.put('\x55');
+  }
+  EXPECT_EQ(LoadState(path, 1, &same).code(), StatusCode::kCorruptData);
+  std::filesystem::resize_file(path + "/state.bin", 1000);
+  EXPECT_EQ(LoadState(path, 1, &same).code(), StatusCode::kCorruptData);
+}
+
+TEST_F(Training, AccumulationIsOneLargeBatch) {
+  TrainerOptions whole;
+  whole.batch_tokens = 10000;
+  TrainerOptions parts = whole;
+  parts.batch_tokens = 1;  // one conversation each
+  parts.accumulation = 8;
+  Trainer a = MakeTrainer(whole), b = MakeTrainer(parts);
+  const Result<StepReport> x = a.Step(context_), y = b.Step(context_);
+  ASSERT_TRUE(x.ok() && y.ok());
+  EXPECT_EQ(x->targets, y->targets);
+  EXPECT_NEAR(x->loss, y->loss, 1e-6 * x->loss);
+  EXPECT_NEAR(x->gradient_norm, y->gradient_norm, 1e-4 * x->gradient_norm);
+}
+
+TEST_F(Training, OnlyTheNamedTensorsChange) {
+  TrainerOptions options;
+  options.trained = {"router.weight", "layers.1.q.bias"};
+  Trainer trainer = MakeTrainer(options);
+  const std::vector<float> before = trainer.state().values;
+  Run(&trainer, 3);
+  for (const FlatTensor& tensor : trainer.layout().tensors()) {
+    const bool trained = tensor.spec.name.ends_with("router.weight") || tensor.spec.name == "layers.1.q.bias";
+    const bool same = std::equal(before.begin() + static_cast<int64_t>(tensor.offset),
+                                 before.begin() + static_cast<int64_t>(tensor.offset + tensor.count),
+                                 trainer.state().values.begin() + static_cast<int64_t>(tensor.offset));
+    EXPECT_EQ(same, !trained) << tensor.spec.name;
+  }
+  options.trained = {"no.such"};
+  const auto refused = Trainer::Create(TinyConfig(), before, data_, options, ReferenceTrainingOps<float>());
+  EXPECT_NE(refused.status().message().find("no.such"), std::string::npos);
+}
+
+TEST_F(Training, ALossThatIsNoNumberChangesNothing) {
+  TrainerOptions options;
+  std::vector<float> values = InitialParameters(FlatLayout(TinyConfig()), 1);
+  values[FlatLayout(TinyConfig()).Find("final_norm").offset] = INFINITY;
+  auto trainer = Trainer::Create(TinyConfig(), values, data_, options, ReferenceTrainingOps<float>());
+  ASSERT_TRUE(trainer.ok());
+  EXPECT_NE(trainer->Step(context_).status().message().find("step 1"), std::string::npos);
+  EXPECT_EQ(trainer->state().values, values);
+  EXPECT_FALSE(RoundAsExported(FlatLayout(TinyConfig()), values).ok());
+}
+
+}  // namespace
+}  // namespace gptoss
