@@ -56,7 +56,8 @@ inline std::unique_ptr<LoadedGolden> LoadGolden(const std::string& path, const O
   auto checkpoint = OpenCheckpoint(path);
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status().message();
   if (!checkpoint.ok()) return nullptr;
-  auto weights = LoadWeights(std::shared_ptr<const Checkpoint>(*std::move(checkpoint)), dense, loaded->pool);
+  auto weights = LoadWeights(std::shared_ptr<const Checkpoint>(*std::move(checkpoint)), dense, loaded->pool, nullptr,
+                             ops.weight_layout);
   EXPECT_TRUE(weights.ok()) << weights.status().message();
   if (!weights.ok()) return nullptr;
   loaded->weights = *std::move(weights);

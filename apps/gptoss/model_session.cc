@@ -115,8 +115,8 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
   GPTOSS_RETURN_IF_ERROR(CheckThatItFits(*session->checkpoint, flags, options));
   session->pool = std::make_unique<ThreadPool>(ThreadsOf(flags));
   LoadProgress progress(PlanWeights(*session->checkpoint, DenseOf(flags)).total(), flags.quiet);
-  GPTOSS_ASSIGN_OR_RETURN(session->weights,
-                          LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress));
+  GPTOSS_ASSIGN_OR_RETURN(session->weights, LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress,
+                                                        session->ops->weight_layout));
   progress.Finish();
   session->model = std::make_unique<GptOss>(session->weights, *session->ops);
   GPTOSS_ASSIGN_OR_RETURN(session->runner, ModelRunner::Create(*session->model, *session->pool, options));

@@ -114,7 +114,7 @@ inline std::vector<float> Decoded(const WeightMatrix& w, int64_t matrices) {
 ///
 /// Each of the two sums errs by at most n roundings of partial sums that are at most sum |w x|: n * 2^-24 * sum |w x|
 /// each, whatever the order. `rounded_activations` adds half a step of the 16-bit activations: a block's largest
-/// magnitude / 32767 / 2 for every weight (and the scales' own roundings, covered by the two extra terms of n).
+/// magnitude / 32639 / 2 for every weight (and the scales' own roundings, covered by the two extra terms of n).
 inline float DotTolerance(const float* w, const float* x, int64_t n, bool rounded_activations) {
   float magnitude = 0.0f, rounding = 0.0f;
   for (int64_t block = 0; block < n; block += kBlockSize) {
@@ -124,7 +124,7 @@ inline float DotTolerance(const float* w, const float* x, int64_t n, bool rounde
       weights += std::abs(w[i]);
       largest = std::max(largest, std::abs(x[i]));
     }
-    rounding += weights * largest / 32767.0f / 2.0f;
+    rounding += weights * largest / 32639.0f / 2.0f;
   }
   return 2.0f * static_cast<float>(n + 2) * 0x1.0p-24f * magnitude + (rounded_activations ? rounding : 0.0f);
 }

@@ -190,11 +190,11 @@ void ModelWeights::ReleaseMappedPages() const {
 }
 
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
-                                 WriteProgress* progress) {
+                                 WriteProgress* progress, WeightLayout layout) {
   if (checkpoint->format() == CheckpointFormat::kPacked) {
     return MapPackedWeights(std::move(checkpoint), dense, pool, progress);
   }
-  const WeightMap map = MapWeights(*checkpoint, dense, /*embedding_too=*/false);
+  const WeightMap map = MapWeights(*checkpoint, dense, /*embedding_too=*/false, layout);
   GPTOSS_RETURN_IF_ERROR(CheckUniformParts(map));
   ModelWeights weights;
   weights.config = checkpoint->config();

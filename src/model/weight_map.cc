@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "checkpoint/packed.h"
+#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
 #include "tensor/q8.h"
@@ -17,8 +18,8 @@ constexpr uint64_t kChunkBytes = 4ull << 20;
 /// Chunks begin at a multiple of this many rows, so that layouts which interleave rows can be made chunk by chunk.
 constexpr uint64_t kChunkRowMultiple = 64;
 
-constexpr std::array<std::pair<WeightLayout, std::string_view>, 1> kLayoutNames = {
-    {{WeightLayout::kRowMajor, kRowMajorName}}};
+constexpr std::array<std::pair<WeightLayout, std::string_view>, 2> kLayoutNames = {
+    {{WeightLayout::kRowMajor, kRowMajorName}, {WeightLayout::kRows8, "rows8"}}};
 
 constexpr uint64_t AlignUp(uint64_t n) { return (n + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment; }
 
@@ -114,7 +115,7 @@ const HeldTensor& WeightMap::Find(const std::string& name) const {
   return *it;
 }
 
-WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too) {
+WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too, WeightLayout layout) {
   WeightMap map;
   const auto allocate = [&map](uint64_t bytes) {
     const uint64_t offset = map.bytes;
@@ -134,6 +135,13 @@ WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool em
     }
     tensor.dtype = TypeInMemory(first, tensor.purpose, dense);
     tensor.held = std::move(held);
+    // Experts' matrices lie one after the other, so their rows must be whole groups each. The embedding is read by
+    // rows.
+    const auto& shape = tensor.held.spec.shape;
+    if (shape.size() >= 2 && tensor.purpose != WeightPurpose::kEmbedding &&
+        LayoutHolds(layout, tensor.dtype, static_cast<int64_t>(shape[shape.size() - 2]))) {
+      tensor.layout = layout;
+    }
     tensor.data_offset = allocate(tensor.data_bytes());
     tensor.scale_offset = allocate(tensor.scale_bytes());
     map.tensors.push_back(std::move(tensor));
@@ -156,6 +164,15 @@ Status CheckUniformParts(const WeightMap& map) {
 
 Status ReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count,
                     std::span<std::byte> data, std::span<std::byte> scales) {
+  if (tensor.layout == WeightLayout::kRows8) {
+    HeldTensor by_row = tensor;
+    by_row.layout = WeightLayout::kRowMajor;
+    std::vector<std::byte> rows(data.size()), row_scales(scales.size());
+    GPTOSS_RETURN_IF_ERROR(ReadHeldRows(checkpoint, by_row, first, count, rows, row_scales));
+    PackRows8(tensor.dtype, static_cast<int64_t>(count), static_cast<int64_t>(tensor.cols()), rows, row_scales, data,
+              scales);
+    return Status();
+  }
   uint64_t at = 0, scales_at = 0;
   Status status;
   ForParts(tensor, first, count, [&](const StoredTensor& part, uint64_t row, uint64_t rows) {

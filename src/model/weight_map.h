@@ -46,7 +46,8 @@ struct WeightMap {
 };
 
 /// `embedding_too`: take the embedding into the block even when it could be read from the mapped file.
-WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too);
+WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too,
+                     WeightLayout layout = WeightLayout::kRowMajor);
 
 /// Parts of one matrix must share one type, by nature or by conversion. On failure: kUnsupported naming the tensor.
 Status CheckUniformParts(const WeightMap& map);

@@ -71,6 +71,6 @@ WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense);
 /// On failure: the checkpoint's error, kResourceExhausted when memory cannot be had, kCancelled by `progress`;
 /// kUnsupported when a packed file holds another precision than `dense`, or a layout that this build cannot read.
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
-                                 WriteProgress* progress = nullptr);
+                                 WriteProgress* progress = nullptr, WeightLayout layout = WeightLayout::kRowMajor);
 
 }  // namespace gptoss

@@ -21,6 +21,7 @@ namespace gptoss {
 /// How a matrix lies in memory. A kernel checks the id before it reads.
 enum class WeightLayout : uint8_t {
   kRowMajor,  // canonical: rows of codes, then a separate array of scales (tensor/dtype.h)
+  kRows8,     // eight rows side by side: ops/weight_layout.h
 };
 
 /// Weights [rows, cols] = [outputs, inputs], or several experts' matrices one after the other.
@@ -32,6 +33,7 @@ struct WeightMatrix {
   const std::byte* data = nullptr;
   const std::byte* scales = nullptr;  // kMxfp4: uint8 E8M0; kQ8_0: binary16; null otherwise
 
+  /// Where row `row` begins; of kRows8, where a group begins whose first row it is.
   const std::byte* Row(int64_t row) const { return data + row * static_cast<int64_t>(RowBytes(dtype, cols)); }
   const std::byte* RowScales(int64_t row) const {
     return scales == nullptr ? nullptr : scales + row * static_cast<int64_t>(RowScaleBytes(dtype, cols));
@@ -144,6 +146,8 @@ void GroupByExpert(Routing* routing);
 
 struct Ops {
   std::string_view name;  // e.g. "reference", "avx2", "avx2-exact"
+  /// The arrangement of MXFP4 and Q8_0 matrices that these ops read fastest. They read all others, too.
+  WeightLayout weight_layout = WeightLayout::kRowMajor;
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&) = nullptr;
   void (*rms_norm)(ExecContext&, const RmsNormArgs&) = nullptr;
   void (*linear)(ExecContext&, const LinearArgs&) = nullptr;

@@ -96,6 +96,8 @@ template <const Kernels& kKernels, bool kExact>
 constexpr Ops MakeOps(std::string_view name) {
   constexpr MatmulFunction kFunction = kMatmul<kKernels, kExact>;
   return {.name = name,
+          // The portable target's fast products are the exact ones.
+          .weight_layout = kExact || name == "portable" ? WeightLayout::kRowMajor : WeightLayout::kRows8,
           .embed_lookup = kKernels.embed_lookup,
           .rms_norm = kKernels.rms_norm,
           .linear = Linear<kFunction>,

@@ -21,37 +21,57 @@ namespace gptoss::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// gate * sigmoid(1.702 gate) * (up + 1) of clamped values; `gate` and `up` are padded to whole vectors.
-inline void SwigluVector(const float* HWY_RESTRICT gate, const float* HWY_RESTRICT up, float limit, int64_t count,
-                         float* HWY_RESTRICT out) {
-  const hn::ScalableTag<float> d;
+/// gate * sigmoid(1.702 gate) * (up + 1) of clamped values.
+template <class D, class V>
+HWY_INLINE V Swiglu(D d, V gate, V up, float limit) {
   const auto one = hn::Set(d, 1.0f), high = hn::Set(d, limit), low = hn::Set(d, -limit);
-  for (int64_t i = 0; i < count; i += static_cast<int64_t>(hn::Lanes(d))) {
-    const auto g = hn::Min(hn::Load(d, gate + i), high);
-    const auto u = hn::Max(hn::Min(hn::Load(d, up + i), high), low);
-    // Past 104 the exponential is infinite anyway and Highway's Exp is not defined.
-    const auto z = hn::Min(hn::Mul(g, hn::Set(d, -1.702f)), hn::Set(d, 104.0f));
-    const auto sigmoid = hn::Div(one, hn::Add(one, hn::Exp(d, z)));
-    hn::Store(hn::Mul(hn::Mul(g, sigmoid), hn::Add(u, one)), d, out + i);
-  }
+  const auto g = hn::Min(gate, high);
+  const auto u = hn::Max(hn::Min(up, high), low);
+  // Past 104 the exponential is infinite anyway and Highway's Exp is not defined.
+  const auto z = hn::Min(hn::Mul(g, hn::Set(d, -1.702f)), hn::Set(d, 104.0f));
+  const auto sigmoid = hn::Div(one, hn::Add(one, hn::Exp(d, z)));
+  return hn::Mul(hn::Mul(g, sigmoid), hn::Add(u, one));
 }
+
+/// out[i] = swiglu(sums[2i] + bias[2i], sums[2i + 1] + bias[2i + 1]) for i < count / 2; bias may be null.
+inline void SwigluPairs(const float* HWY_RESTRICT sums, const float* HWY_RESTRICT bias, float limit, int64_t count,
+                        float* HWY_RESTRICT out) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    auto a = hn::LoadU(d, sums + i), b = hn::LoadU(d, sums + i + lanes);
+    if (bias != nullptr) {
+      a = hn::Add(a, hn::LoadU(d, bias + i));
+      b = hn::Add(b, hn::LoadU(d, bias + i + lanes));
+    }
+#if HWY_TARGET == HWY_SCALAR
+    const auto even = a, odd = b;
+#else
+    const auto even = hn::ConcatEven(d, b, a), odd = hn::ConcatOdd(d, b, a);
+#endif
+    hn::StoreU(Swiglu(d, even, odd, limit), d, out + i / 2);
+  }
+  if (i == count) return;
+  // The rest, padded to whole vectors.
+  HWY_ALIGN float gate[HWY_MAX_BYTES / sizeof(float)] = {}, up[HWY_MAX_BYTES / sizeof(float)] = {};
+  for (int64_t j = i; j < count; j += 2) {
+    gate[(j - i) / 2] = sums[j] + (bias == nullptr ? 0.0f : bias[j]);
+    up[(j - i) / 2] = sums[j + 1] + (bias == nullptr ? 0.0f : bias[j + 1]);
+  }
+  hn::Store(Swiglu(d, hn::Load(d, gate), hn::Load(d, up), limit), d, gate);
+  std::copy_n(gate, (count - i) / 2, out + i / 2);
+}
+
+inline constexpr int64_t kEpilogueRows = 64;
 
 /// Finishes `count` sums of output row `row`: weight rows begin … begin + count - 1 of `matrix`. `begin` is even for
 /// kSwiglu. At most kEpilogueRows.
-inline constexpr int64_t kEpilogueRows = 64;
-
 inline void FinishRow(const MatmulArgs& args, int64_t matrix, int64_t row, int64_t begin, int64_t count,
                       const float* sums) {
   const float* bias = args.bias == nullptr ? nullptr : args.bias + matrix * args.weight.rows + begin;
   if (args.epilogue == Epilogue::kSwiglu) {
-    HWY_ALIGN float gate[kEpilogueRows / 2] = {}, up[kEpilogueRows / 2] = {}, out[kEpilogueRows / 2];
-    for (int64_t i = 0; i < count / 2; ++i) {
-      gate[i] = sums[2 * i] + (bias == nullptr ? 0.0f : bias[2 * i]);
-      up[i] = sums[2 * i + 1] + (bias == nullptr ? 0.0f : bias[2 * i + 1]);
-    }
-    SwigluVector(gate, up, args.limit, count / 2, out);
-    std::copy_n(out, count / 2, args.y + row * (args.weight.rows / 2) + begin / 2);
-    return;
+    return SwigluPairs(sums, bias, args.limit, count, args.y + row * (args.weight.rows / 2) + begin / 2);
   }
   float* y = args.y + row * args.weight.rows + begin;
   for (int64_t i = 0; i < count; ++i) {

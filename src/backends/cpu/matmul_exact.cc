@@ -6,6 +6,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/matmul_exact.cc"
+#include <array>
+
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/matmul_driver.h"
 #include "hwy/foreach_target.h"
@@ -34,9 +36,18 @@ struct Scratch {
   float* sums;   // accumulators, SumIndex<kTileRows, kTileTokens>
 };
 
-/// sums[t][r] += w[r] · x[t] over `count` columns, lane by lane.
-template <int kTokens>
-HWY_NOINLINE void Tile(const float* const* w, const float* const* x, int64_t count, float* HWY_RESTRICT sums) {
+HWY_INLINE hn::Vec<D> LoadVector(const float* from) { return hn::LoadU(D(), from); }
+/// BF16, widened.
+HWY_INLINE hn::Vec<D> LoadVector(const uint16_t* from) {
+  const D d;
+  const hn::RebindToUnsigned<D> du32;
+  const hn::Rebind<uint16_t, D> du16;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, from))));
+}
+
+/// sums[t][r] += w[r] · x[t] over `count` columns, lane by lane. T is float, or uint16_t for BF16.
+template <typename T, int kTokens>
+HWY_NOINLINE void Tile(const T* const* w, const float* const* x, int64_t count, float* HWY_RESTRICT sums) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   hn::Vec<D> acc[kTokens][kTileRows];
@@ -45,7 +56,10 @@ HWY_NOINLINE void Tile(const float* const* w, const float* const* x, int64_t cou
   }
   for (int64_t i = 0; i < count; i += static_cast<int64_t>(lanes)) {
     hn::Vec<D> row[kTileRows];
-    for (int r = 0; r < kTileRows; ++r) row[r] = hn::LoadU(d, w[r] + i);
+    for (int r = 0; r < kTileRows; ++r) {
+      if constexpr (sizeof(T) == 2) hwy::Prefetch(w[r] + i + kPrefetchValues);
+      row[r] = LoadVector(w[r] + i);
+    }
     for (int t = 0; t < kTokens; ++t) {
       const auto xt = hn::LoadU(d, x[t] + i);
       for (int r = 0; r < kTileRows; ++r) acc[t][r] = hn::MulAdd(row[r], xt, acc[t][r]);
@@ -56,8 +70,11 @@ HWY_NOINLINE void Tile(const float* const* w, const float* const* x, int64_t cou
   }
 }
 
-using TileFunction = void (*)(const float* const*, const float* const*, int64_t, float*);
-constexpr TileFunction kTiles[kTileTokens + 1] = {nullptr, Tile<1>, Tile<2>, Tile<3>};
+template <typename T>
+void RunTile(int tokens, const T* const* w, const float* const* x, int64_t count, float* sums) {
+  constexpr std::array kTiles = {Tile<T, 1>, Tile<T, 2>, Tile<T, 3>};
+  kTiles[tokens - 1](w, x, count, sums);
+}
 
 /// Where the weights of one panel come from: in place (float), widened beforehand, or widened a chunk at a time.
 class PanelReader {
@@ -89,7 +106,31 @@ class PanelReader {
   float* scratch_;
 };
 
+/// A panel of BF16 weights for at most kTileTokens rows: widened in registers, in one pass over whole rows.
+void RunBf16Panel(const MatmulArgs& args, const Panel& panel, const Scratch& scratch) {
+  const int64_t cols = args.weight.cols, rows = panel.row_end - panel.row_begin;
+  const int64_t first = panel.matrix * args.weight.rows + panel.row_begin;
+  const int tokens = static_cast<int>(panel.end - panel.first);
+  const int64_t tile_floats = kTileRows * kTileTokens * static_cast<int64_t>(hn::Lanes(D()));
+  const float* x[kTileTokens];
+  for (int t = 0; t < tokens; ++t) {
+    x[t] = args.x + (args.gather == nullptr ? panel.first + t : args.gather[panel.first + t]) * cols;
+  }
+  std::fill_n(scratch.sums, (rows + kTileRows - 1) / kTileRows * tile_floats, 0.0f);
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    const uint16_t* w[kTileRows];
+    for (int r = 0; r < kTileRows; ++r) {
+      w[r] = reinterpret_cast<const uint16_t*>(args.weight.Row(first + std::min(row + r, rows - 1)));
+    }
+    RunTile(tokens, w, x, cols, scratch.sums + row / kTileRows * tile_floats);
+  }
+  FinishTile<kTileRows, kTileTokens>(D(), args, panel, panel.first, tokens, scratch.sums);
+}
+
 void RunPanel(const MatmulArgs& args, const Panel& panel, const Scratch& scratch) {
+  if (args.weight.dtype == DType::kBF16 && panel.end - panel.first <= kTileTokens) {
+    return RunBf16Panel(args, panel, scratch);
+  }
   const int64_t cols = args.weight.cols, rows = panel.row_end - panel.row_begin;
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows, chunks = (cols + kChunkCols - 1) / kChunkCols;
   const int64_t tile_floats = kTileRows * kTileTokens * static_cast<int64_t>(hn::Lanes(D()));
@@ -108,7 +149,7 @@ void RunPanel(const MatmulArgs& args, const Panel& panel, const Scratch& scratch
         x[t] = args.x + (args.gather == nullptr ? row + t : args.gather[row + t]) * cols + begin;
       }
       for (int r = 0; r < kTileRows; ++r) w[r] = reader.Get(tile * kTileRows + r, r, begin, count);
-      kTiles[tokens](w, x, count, scratch.sums + tile * tile_floats);
+      RunTile(tokens, w, x, count, scratch.sums + tile * tile_floats);
     }
     FinishTile<kTileRows, kTileTokens>(D(), args, panel, row, tokens, scratch.sums);
   }

@@ -1,18 +1,22 @@
-// Activations as 16-bit integers and weights in the same arrangement, for integer dot products. Once per target.
+// Activations as 16-bit integers and weights eight rows side by side, for integer dot products. Once per target.
 //
-// A group is as many blocks of 32 columns as fit the 128-bit parts of a vector: one, or two with 256-bit vectors, one
-// in each part. A group has four vectors of 16-bit integers; vector v holds, of each block, the 8 columns
-//   MXFP4: v, v + 4, v + 8 …
-//   Q8_0:  v, v + 2, v + 4 … of columns 0 to 15 for v = 0 and 1, of columns 16 to 31 for v = 2 and 3,
-// which shifts and masks of the stored bytes give without any shuffle.
-// A multiply-add of pairs then keeps each block in its own part, where one multiplication applies both scales.
+// Weights of eight rows lie as ops/weight_layout.h's kRows8: of each block of 32 columns, the rows' first four bytes,
+// then their next four, and so on. Eight rows are the 32-bit lanes of a vector (of two, where vectors have 128 bits),
+// so a block's sum needs no operation across lanes and one multiplication applies the scales of all eight.
+//
+// MXFP4: a byte holds two columns. Codes become 8-bit values 0 to 24, twice the weight plus 12, and an activation is
+// two bytes, 256 high + low; sums of products of bytes stay in 16-bit lanes. They start from -12 times the sum of the
+// activations, which takes the offset out again: the whole sum fits 16 bits, so it may wrap on the way.
+// Q8_0: bytes are widened to 16 bits and multiplied with the 16-bit activations.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
 #include "ops/ops.h"
+#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
 
@@ -33,46 +37,50 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D16 = hn::CappedTag<int16_t, 16>;
 using DU16 = hn::RebindToUnsigned<D16>;
 using D8 = hn::Repartition<int8_t, D16>;
+using DU8 = hn::RebindToUnsigned<D8>;
 using D32 = hn::Repartition<int32_t, D16>;
 using DF = hn::RebindToFloat<D32>;
+using V8 = hn::Vec<D8>;
 using V16 = hn::Vec<D16>;
+using V32 = hn::Vec<D32>;
 using VF = hn::Vec<DF>;
 
-inline constexpr int kLanes16 = HWY_MIN(HWY_MAX_BYTES / 2, 16);
-inline constexpr int kLanes32 = kLanes16 / 2;
-inline constexpr int kGroupBlocks = kLanes16 / 8;  // blocks of 32 columns per group
-inline constexpr int kGroupValues = 4 * kLanes16;  // columns per group
-inline constexpr int kBatchGroups = 4;             // groups whose scales fill one vector
-inline constexpr int kBatchBlocks = kBatchGroups * kGroupBlocks;
-static_assert(kBatchBlocks == kLanes32);
+inline constexpr int kLanes32 = HWY_MIN(HWY_MAX_BYTES / 4, 8);
+/// Vectors that hold one 32-bit value of each of eight rows.
+inline constexpr int kGroupVectors = kRowGroup / kLanes32;
 
-inline constexpr float kActivationSteps = 32767.0f;
+/// The largest magnitude whose two bytes, 256 high + low, both lie in [-128, 127].
+inline constexpr float kActivationSteps = 127.0f * 257.0f;
 
-/// Decoded MXFP4 weights are 256 times the doubled codes.
-inline constexpr float kMxfp4Unit = 1.0f / 512.0f;
+inline constexpr int kCodeOffset = 12;
+/// Codes as twice their values (tensor/mxfp4.h) plus kCodeOffset.
+inline constexpr std::array<int8_t, 16> kOffsetCodes = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
-constexpr int64_t GroupsOf(int64_t cols) { return (cols / kBlockSize + kGroupBlocks - 1) / kGroupBlocks; }
-
-/// One group of activations or of decoded weights, with each block's scale in all lanes of its part. Values and scales
-/// lie together so that a tile reads one stream of activations and one of weights: separate arrays for every row and
-/// their scales measured 20 % slower.
-struct alignas(2 * kLanes16) Group {
-  int16_t values[kGroupValues];
-  float scales[kLanes32];
+/// 32 activations in the order in which the weights of a block come; its parts lie together so that one stream is read.
+struct alignas(16) ActivationBlock {
+  /// MXFP4: for each 4 bytes of a row's codes the high bytes of the activations of the low nibbles, of the high
+  /// nibbles, then the low bytes of both. Q8_0: for each 4 weights activations 0 and 2, then 1 and 3, as 16-bit
+  /// integers.
+  int32_t words[16];
+  int32_t offsets[2];  // MXFP4: what the 16-bit sums of high and of low bytes start from
+  float scale;
+  float unused;
 };
 
 /// Rows of quantised activations.
 struct QuantizedRows {
-  Group* data;  // [rows, groups]
-  int64_t groups;
+  ActivationBlock* data;  // [rows, blocks]
+  int64_t blocks;
 
-  Group* Row(int64_t row) const { return data + row * groups; }
+  ActivationBlock* Row(int64_t row) const { return data + row * blocks; }
 };
 
-/// 32 floats to integers of at most 32767 steps; returns the size of a step. Not-a-numbers give a step that is one.
-inline float QuantizeBlock(const float* HWY_RESTRICT x, int32_t* HWY_RESTRICT out) {
+/// 32 floats to integers of at most kActivationSteps steps; returns the size of a step. Not-a-numbers give a step that
+/// is one.
+inline float QuantizeBlock(const float* HWY_RESTRICT x, int16_t* HWY_RESTRICT out) {
   const DF d;
   const D32 di;
+  const hn::Rebind<int16_t, D32> d16;
   // Magnitudes compare as integers, where not-a-numbers are the largest of all.
   auto largest_bits = hn::Zero(di);
   for (int i = 0; i < kBlockSize; i += kLanes32) {
@@ -83,60 +91,143 @@ inline float QuantizeBlock(const float* HWY_RESTRICT x, int32_t* HWY_RESTRICT ou
   const bool usable = largest >= kActivationSteps * 0x1.0p-126f && largest <= 0x1.FFFFFEp127f;
   const auto inverse = hn::Set(d, usable ? kActivationSteps / largest : 0.0f);
   for (int i = 0; i < kBlockSize; i += kLanes32) {
-    hn::StoreU(hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse)), di, out + i);
+    hn::StoreU(hn::DemoteTo(d16, hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse))), d16, out + i);
   }
   if (usable) return largest / kActivationSteps;
   if (largest < 1.0f) return 0.0f;
-  std::fill_n(out, kBlockSize, 1);  // infinite or not a number: let it show
+  std::fill_n(out, kBlockSize, int16_t{1});  // infinite or not a number: let it show
   return largest;
 }
 
+/// Sums of the products of pairs of bytes, as 16-bit integers: `a` in [0, 24], `x` signed. For vectors of 128 and 256
+/// bits.
+template <class V>
+HWY_INLINE auto MultiplyBytePairs(V a, V x) {
+  const hn::RepartitionToWide<hn::DFromV<V>> d;
+#if HWY_TARGET == HWY_SSE4
+  return hn::VFromD<decltype(d)>{_mm_maddubs_epi16(a.raw, x.raw)};
+#elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if constexpr (sizeof(a.raw) == 32) {
+    return hn::VFromD<decltype(d)>{_mm256_maddubs_epi16(a.raw, x.raw)};
+  } else {
+    return hn::VFromD<decltype(d)>{_mm_maddubs_epi16(a.raw, x.raw)};
+  }
+#else
+  const auto low = [&](auto v) HWY_ATTR { return hn::ShiftRight<8>(hn::ShiftLeft<8>(v)); };
+  const auto a16 = hn::BitCast(d, a), x16 = hn::BitCast(d, x);
+  return hn::Add(hn::Mul(low(a16), low(x16)), hn::Mul(hn::ShiftRight<8>(a16), hn::ShiftRight<8>(x16)));
+#endif
+}
+
+/// Sums of the products of pairs of 16-bit integers.
+HWY_INLINE V32 MultiplyPairs(V16 a, V16 b) {
+#if HWY_TARGET == HWY_SSE4
+  return V32{_mm_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  return V32{_mm256_madd_epi16(a.raw, b.raw)};
+#else
+  const D32 d;
+  const auto low = [&](V32 v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
+  const V32 a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
+  return hn::Add(hn::Mul(low(a32), low(b32)), hn::Mul(hn::ShiftRight<16>(a32), hn::ShiftRight<16>(b32)));
+#endif
+}
+
+/// The 32 integers `block` as MXFP4's products need them.
+inline void ArrangeForMxfp4(const int16_t* HWY_RESTRICT block, ActivationBlock* out) {
+  const hn::CappedTag<int16_t, 8> d16;
+  const hn::Repartition<int8_t, decltype(d16)> d8;
+  // High bytes of the even and of the odd columns, then the low bytes.
+  alignas(16) static constexpr int8_t kOrder[16] = {1, 5, 9, 13, 3, 7, 11, 15, 0, 4, 8, 12, 2, 6, 10, 14};
+  alignas(16) static constexpr uint8_t kLowSigns[16] = {0, 0, 0, 0, 0, 0, 0, 0, 128, 128, 128, 128, 128, 128, 128, 128};
+  const auto signs = hn::BitCast(d8, hn::Load(hn::RebindToUnsigned<decltype(d8)>(), kLowSigns));
+  auto sums = hn::Zero(d16);
+  for (int j = 0; j < 4; ++j) {
+    // After adding 128 the high byte is the rounded quotient and the low byte the rest plus 128.
+    const auto shifted = hn::Add(hn::LoadU(d16, block + 8 * j), hn::Set(d16, 128));
+    const auto bytes = hn::Xor(hn::TableLookupBytes(hn::BitCast(d8, shifted), hn::Load(d8, kOrder)), signs);
+    hn::Store(hn::BitCast(hn::Repartition<int32_t, decltype(d8)>(), bytes), hn::Repartition<int32_t, decltype(d8)>(),
+              out->words + 4 * j);
+    sums = hn::Add(sums, MultiplyBytePairs(hn::Set(d8, kCodeOffset), bytes));
+  }
+  alignas(16) int16_t s[8];
+  hn::Store(sums, d16, s);
+  const auto pair = [&](int i) {
+    const auto low = static_cast<uint16_t>(-(s[i] + s[i + 2])), high = static_cast<uint16_t>(-(s[i + 1] + s[i + 3]));
+    return static_cast<int32_t>(static_cast<uint32_t>(high) << 16 | low);
+  };
+  out->offsets[0] = pair(0);
+  out->offsets[1] = pair(4);
+}
+
+/// The 32 integers `block` as Q8_0's products need them.
+inline void ArrangeForQ8(const int16_t* HWY_RESTRICT block, ActivationBlock* out) {
+  const hn::CappedTag<int16_t, 8> d16;
+  const hn::Repartition<int8_t, decltype(d16)> d8;
+  alignas(16) static constexpr int8_t kOrder[16] = {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15};
+  for (int j = 0; j < 4; ++j) {
+    const auto words = hn::TableLookupBytes(hn::BitCast(d8, hn::LoadU(d16, block + 8 * j)), hn::Load(d8, kOrder));
+    const hn::Repartition<int32_t, decltype(d8)> d32;
+    hn::Store(hn::BitCast(d32, words), d32, out->words + 4 * j);
+  }
+  out->offsets[0] = out->offsets[1] = 0;
+}
+
 /// Quantises a row of `cols` activations for MXFP4 or Q8_0 weights.
-inline void QuantizeRow(const float* x, int64_t cols, bool mxfp4, int64_t groups, Group* out) {
-  HWY_ALIGN int32_t block[kBlockSize];
-  for (int64_t b = 0; b < groups * kGroupBlocks; ++b) {
-    const int64_t part = b % kGroupBlocks;
-    Group& group = out[b / kGroupBlocks];
-    float scale = 0.0f;
-    if (b * kBlockSize < cols) {
-      scale = QuantizeBlock(x + b * kBlockSize, block) * (mxfp4 ? kMxfp4Unit : 1.0f);
-    } else {  // past the end, in the last group
-      std::fill_n(block, kBlockSize, 0);
-    }
-    std::fill_n(group.scales + part * 4, 4, scale);
-    for (int v = 0; v < 4; ++v) {
-      int16_t* to = group.values + v * kLanes16 + part * 8;
-      for (int i = 0; i < 8; ++i) to[i] = static_cast<int16_t>(block[mxfp4 ? 4 * i + v : v / 2 * 16 + 2 * i + v % 2]);
-    }
+inline void QuantizeRow(const float* x, int64_t cols, bool mxfp4, ActivationBlock* out) {
+  HWY_ALIGN int16_t block[kBlockSize];
+  for (int64_t b = 0; b < cols / kBlockSize; ++b) {
+    const float step = QuantizeBlock(x + b * kBlockSize, block);
+    mxfp4 ? ArrangeForMxfp4(block, out + b) : ArrangeForQ8(block, out + b);
+    out[b].scale = mxfp4 ? 0.5f * step : step;  // MXFP4 weights are twice their values
   }
 }
 
-/// Four vectors of weights.
-struct WeightGroup {
-  V16 v[4];
-};
-
-/// How MXFP4 lies in memory and becomes vectors.
+/// How MXFP4 lies in memory and is multiplied.
 struct Mxfp4Format {
   static constexpr int64_t kBlockBytes = 16, kScaleBytes = 1;
+  static constexpr bool kIsMxfp4 = true;
 
-  static HWY_INLINE WeightGroup Load(const uint8_t* HWY_RESTRICT codes) {
-    const DU16 du;
-    const D16 d;
+  /// Sums over one block of kGroupVectors-th parts of eight rows, for kTokens tokens. |sum| < 2^24: exact as a float.
+  template <int kTokens>
+  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT codes, const ActivationBlock* const (&x)[kTokens],
+                             V32 (&sums)[kTokens]) {
     const D8 d8;
-    const auto table = hn::LoadDup128(d8, kFp4Doubled.data());
-    const auto bits = hn::LoadU(du, reinterpret_cast<const uint16_t*>(codes));
-    const auto nibbles = hn::Set(du, 0x0F0F);
-    const auto look_up = [&](hn::Vec<DU16> index) HWY_ATTR {
-      return hn::BitCast(d, hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(index, nibbles))));
-    };
-    const auto even = look_up(bits), odd = look_up(hn::ShiftRight<4>(bits));
-    // Left in the high byte, a value keeps its sign and is 256 times as large.
-    const auto high = hn::Set(d, static_cast<int16_t>(0xFF00));
-    return {{hn::ShiftLeft<8>(even), hn::ShiftLeft<8>(odd), hn::And(even, high), hn::And(odd, high)}};
+    const DU8 du8;
+    const D16 d16;
+    const DU16 du16;
+    const D32 d32;
+    const V8 table = hn::LoadDup128(d8, kOffsetCodes.data());
+    const auto nibble = hn::Set(du8, 15);
+    V16 high[kTokens], low[kTokens];
+    for (int t = 0; t < kTokens; ++t) {
+      high[t] = hn::BitCast(d16, hn::Set(d32, x[t]->offsets[0]));
+      low[t] = hn::BitCast(d16, hn::Set(d32, x[t]->offsets[1]));
+    }
+    // Not unrolled: g++ 12 would move all multiplications ahead and spill their results, at half the speed.
+#pragma GCC unroll 1
+    for (int j = 0; j < 4; ++j) {
+      const auto bytes = hn::LoadU(du8, codes + j * kRowGroup * 4);
+      const auto upper = hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(du16, bytes)));
+      const V8 even = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(bytes, nibble)));
+      const V8 odd = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(upper, nibble)));
+      for (int t = 0; t < kTokens; ++t) {
+        const int32_t* words = x[t]->words + 4 * j;
+        const auto add = [&](V16& sum, V8 w, int32_t word) HWY_ATTR {
+          sum = hn::Add(sum, MultiplyBytePairs(w, hn::BitCast(d8, hn::Set(d32, word))));
+        };
+        add(high[t], even, words[0]);
+        add(high[t], odd, words[1]);
+        add(low[t], even, words[2]);
+        add(low[t], odd, words[3]);
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      sums[t] = hn::Add(MultiplyPairs(high[t], hn::Set(d16, 256)), MultiplyPairs(low[t], hn::Set(d16, 1)));
+    }
   }
 
-  /// kBatchBlocks scales. 2^-127 for scale 0 is the subnormal whose bits are 0x00400000; 255 is infinity.
+  /// 2^-127 for scale 0 is the subnormal whose bits are 0x00400000; 255 is infinity.
   static HWY_INLINE VF Scales(const uint8_t* HWY_RESTRICT scales) {
     const D32 di;
     const hn::Rebind<uint8_t, D32> du8;
@@ -147,21 +238,26 @@ struct Mxfp4Format {
 
 struct Q8Format {
   static constexpr int64_t kBlockBytes = 32, kScaleBytes = 2;
+  static constexpr bool kIsMxfp4 = false;
 
-  static HWY_INLINE WeightGroup Load(const uint8_t* HWY_RESTRICT quants) {
-    const D8 d8;
-    const D16 d;
-    const auto* q = reinterpret_cast<const int8_t*>(quants);
-    const auto a = hn::LoadU(d8, q), b = hn::LoadU(d8, q + hn::Lanes(d8));
-#if HWY_MAX_BYTES >= 32
-    // a and b are two blocks; each part of a vector takes one.
-    const auto low = hn::ConcatLowerLower(d8, b, a), high = hn::ConcatUpperUpper(d8, b, a);
-#else
-    const auto low = a, high = b;
-#endif
-    const auto w_low = hn::BitCast(d, low), w_high = hn::BitCast(d, high);
-    return {{hn::ShiftRight<8>(hn::ShiftLeft<8>(w_low)), hn::ShiftRight<8>(w_low),
-             hn::ShiftRight<8>(hn::ShiftLeft<8>(w_high)), hn::ShiftRight<8>(w_high)}};
+  /// As above: |sum| <= 32 * 32639 * 128 < 2^27.
+  template <int kTokens>
+  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT quants, const ActivationBlock* const (&x)[kTokens],
+                             V32 (&sums)[kTokens]) {
+    const D16 d16;
+    const DU8 du8;
+    const D32 d32;
+    for (int t = 0; t < kTokens; ++t) sums[t] = hn::Zero(d32);
+#pragma GCC unroll 1
+    for (int j = 0; j < 8; ++j) {
+      const V16 bytes = hn::BitCast(d16, hn::LoadU(du8, quants + j * kRowGroup * 4));
+      const V16 even = hn::ShiftRight<8>(hn::ShiftLeft<8>(bytes)), odd = hn::ShiftRight<8>(bytes);
+      for (int t = 0; t < kTokens; ++t) {
+        const int32_t* words = x[t]->words + 2 * j;
+        sums[t] = hn::Add(sums[t], MultiplyPairs(even, hn::BitCast(d16, hn::Set(d32, words[0]))));
+        sums[t] = hn::Add(sums[t], MultiplyPairs(odd, hn::BitCast(d16, hn::Set(d32, words[1]))));
+      }
+    }
   }
 
   static HWY_INLINE VF Scales(const uint8_t* HWY_RESTRICT scales) {
@@ -170,34 +266,6 @@ struct Q8Format {
     return hn::PromoteTo(DF(), hn::BitCast(df16, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(scales))));
   }
 };
-
-/// Of kBatchBlocks scales those of group kGroup of the batch, each in all lanes of its part.
-template <int kGroup>
-HWY_INLINE VF SpreadScales(VF scales) {
-#if HWY_MAX_BYTES >= 32
-  const DF d;
-  constexpr int32_t a = 2 * kGroup, b = 2 * kGroup + 1;
-  alignas(32) static constexpr int32_t kIndices[8] = {a, a, a, a, b, b, b, b};
-  return hn::TableLookupLanes(scales, hn::SetTableIndices(d, kIndices));
-#else
-  return hn::Broadcast<kGroup>(scales);
-#endif
-}
-
-/// acc plus the products of one group: integer sums over 4 (2 parts) or 8 columns per lane, exact, at most
-/// 8 * 32767 * 12 * 256 < 2^30 for MXFP4 and 8 * 32767 * 127 for Q8_0; then one rounding to float, the scales, the sum.
-HWY_INLINE VF AddGroup(const WeightGroup& w, VF weight_scale, const Group& x, VF acc) {
-  const D16 d16;
-  const D32 d32;
-  const DF df;
-  auto sum0 = hn::Zero(d32), sum1 = hn::Zero(d32);
-  for (int v = 0; v < 4; ++v) {
-    sum0 = hn::ReorderWidenMulAccumulate(d32, w.v[v], hn::Load(d16, x.values + v * kLanes16), sum0, sum1);
-  }
-  // In this order nothing underflows: the scales of weights and activations may be far apart.
-  const auto sum = hn::Mul(hn::ConvertTo(df, hn::Add(sum0, sum1)), hn::Load(df, x.scales));
-  return hn::MulAdd(sum, weight_scale, acc);
-}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace gptoss::cpu

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "ops/ops.h"
+#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
 
@@ -90,13 +91,43 @@ inline float HalfE8m0(uint8_t scale) {
   return scale < 2 ? (scale == 0 ? 0x1.0p-128f : 0x1.0p-127f) : E8m0ToF32(static_cast<uint8_t>(scale - 1));
 }
 
+/// The block formats' 32 values from one block of codes and its scale.
+inline void UnpackMxfp4Block(const uint8_t* codes, uint8_t scale, float* to) {
+  HWY_ALIGN int8_t block[kBlockSize];
+  DoubledCodes(codes, block);
+  // 255 is infinity (tensor/mxfp4.h); halving it would make it finite.
+  ScaleBlock(block, scale == 255 ? E8m0ToF32(scale) : HalfE8m0(scale), to);
+}
+
+inline void UnpackQ8Block(const uint8_t* quants, uint16_t scale, float* to) {
+  ScaleBlock(reinterpret_cast<const int8_t*>(quants), F16ToF32(scale), to);
+}
+
+/// UnpackRow of a matrix that lies as kRows8.
+inline void UnpackGroupedRow(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, float* to) {
+  GPTOSS_CHECK(HasScales(w.dtype));
+  const int64_t lane = row % kRowGroup, words = static_cast<int64_t>(RowBytes(w.dtype, kBlockSize)) / 4;
+  const auto* codes = reinterpret_cast<const uint8_t*>(w.Row(row - lane));
+  const auto* scales = reinterpret_cast<const uint8_t*>(w.RowScales(row - lane));
+  HWY_ALIGN uint8_t block[kBlockSize];
+  for (int64_t i = begin / kBlockSize; i < (begin + count) / kBlockSize; ++i, to += kBlockSize) {
+    for (int64_t j = 0; j < words; ++j) std::memcpy(block + 4 * j, codes + ((i * words + j) * kRowGroup + lane) * 4, 4);
+    if (w.dtype == DType::kMxfp4) {
+      UnpackMxfp4Block(block, scales[i * kRowGroup + lane], to);
+    } else {
+      uint16_t scale;
+      std::memcpy(&scale, scales + (i * kRowGroup + lane) * 2, 2);
+      UnpackQ8Block(block, scale, to);
+    }
+  }
+}
+
 /// Columns begin … begin + count - 1 of row `row` (counted through all matrices). begin and count are multiples of 32
 /// for the block formats.
 inline void UnpackRow(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, float* to) {
-  GPTOSS_CHECK(w.layout == WeightLayout::kRowMajor);
+  if (w.layout == WeightLayout::kRows8) return UnpackGroupedRow(w, row, begin, count, to);
   const auto* bytes = reinterpret_cast<const uint8_t*>(w.Row(row));
   const auto* scales = reinterpret_cast<const uint8_t*>(w.RowScales(row));
-  HWY_ALIGN int8_t block[kBlockSize];
   switch (w.dtype) {
     case DType::kF32:
       std::memcpy(to, bytes + begin * 4, static_cast<size_t>(count) * sizeof(float));
@@ -109,15 +140,12 @@ inline void UnpackRow(const WeightMatrix& w, int64_t row, int64_t begin, int64_t
       for (int64_t i = begin; i < begin + count; i += kBlockSize) {
         uint16_t scale;
         std::memcpy(&scale, scales + i / kBlockSize * 2, 2);
-        ScaleBlock(reinterpret_cast<const int8_t*>(bytes) + i, F16ToF32(scale), to + (i - begin));
+        UnpackQ8Block(bytes + i, scale, to + (i - begin));
       }
       return;
     case DType::kMxfp4:
       for (int64_t i = begin; i < begin + count; i += kBlockSize) {
-        const uint8_t scale = scales[i / kBlockSize];
-        DoubledCodes(bytes + i / 2, block);
-        // 255 is infinity (tensor/mxfp4.h); halving it would make it finite.
-        ScaleBlock(block, scale == 255 ? E8m0ToF32(scale) : HalfE8m0(scale), to + (i - begin));
+        UnpackMxfp4Block(bytes + i / 2, scales[i / kBlockSize], to + (i - begin));
       }
       return;
     case DType::kU8:

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
 #include "tensor/q8.h"
@@ -11,6 +12,12 @@
 namespace gptoss {
 
 void DecodeRow(const WeightMatrix& w, int64_t row, std::vector<float>* out) {
+  if (w.layout == WeightLayout::kRows8) {
+    std::vector<std::byte> data(RowBytes(w.dtype, w.cols)), scales(RowScaleBytes(w.dtype, w.cols));
+    UnpackRows8(w, row, data.data(), scales.data());
+    return DecodeRow({.dtype = w.dtype, .rows = 1, .cols = w.cols, .data = data.data(), .scales = scales.data()}, 0,
+                     out);
+  }
   out->resize(w.cols);
   const size_t cols = static_cast<size_t>(w.cols);
   const auto* bytes = reinterpret_cast<const uint8_t*>(w.Row(row));
