@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   gptoss::cli::RegisterCompletion(app, &exit_code);
   gptoss::cli::RegisterConvert(app, &exit_code);
   gptoss::cli::RegisterGenerate(app, &exit_code);
+  gptoss::cli::RegisterGrammar(app, &exit_code);
   gptoss::cli::RegisterInfo(app, &exit_code);
   gptoss::cli::RegisterInspect(app, &exit_code);
   gptoss::cli::RegisterLogits(app, &exit_code);

@@ -1,0 +1,149 @@
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <sstream>
+
+#include "commands.h"
+#include "grammar/ebnf.h"
+#include "grammar/json_schema.h"
+#include "grammar/machine.h"
+#include "grammar/regex.h"
+#include "json/json.h"
+
+namespace gptoss::cli {
+namespace {
+
+struct GrammarArgs {
+  std::string source;    // a JSON Schema: a file, or the text itself
+  std::string document;  // a file
+  std::string regex, grammar, lark;
+  bool draft7 = false, compact = false, batch = false;
+};
+
+Result<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return NotFound(path + ": cannot be read");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+JsonSchemaOptions SchemaOptions(const GrammarArgs& args) {
+  JsonSchemaOptions options;
+  if (args.draft7) options.dialect = SchemaDialect::kDraft7;
+  options.optional_spaces = !args.compact;
+  return options;
+}
+
+bool IsInLanguage(const std::shared_ptr<Machine>& machine, const std::string& text) {
+  const Result<Machine::StateId> end = machine->Step(machine->start(), text);
+  return end.ok() && machine->Accepts(*end);
+}
+
+/// Length of the longest beginning of `text` that some text of the language has.
+size_t LongestPrefix(const std::shared_ptr<Machine>& machine, const std::string& text) {
+  Machine::StateId state = machine->start();
+  for (size_t i = 0; i < text.size(); ++i) {
+    const Result<Machine::StateId> next = machine->Step(state, std::string_view(text).substr(i, 1));
+    if (!next.ok() || *next == Machine::kDead) return i;
+    state = *next;
+  }
+  return text.size();
+}
+
+/// One line of --batch: {"schema": ..., "documents": [...]} gives {"supported", "error", "accepted": [...]}.
+Result<Json> CheckLine(const std::string& line, const GrammarArgs& args) {
+  GPTOSS_ASSIGN_OR_RETURN(const Json in, ParseJson(line));
+  const Json* schema = FindField(in, "schema");
+  const Json* documents = FindField(in, "documents");
+  if (schema == nullptr || documents == nullptr || !documents->is_array()) {
+    return InvalidArgument("a line needs \"schema\" and a list \"documents\"");
+  }
+  Result<Automaton> automaton = CompileJsonSchema(*schema, SchemaOptions(args));
+  if (!automaton.ok()) return Json{{"supported", false}, {"error", automaton.status().message()}};
+  const auto machine = Machine::Create(*std::move(automaton), nullptr);
+  Json accepted = Json::array();
+  for (const Json& document : *documents) {
+    accepted.push_back(IsInLanguage(machine, CanonicalJson(document, *schema)));
+  }
+  return Json{{"supported", true}, {"accepted", accepted}};
+}
+
+int CheckBatch(const GrammarArgs& args) {
+  std::string line;
+  for (size_t number = 1; std::getline(std::cin, line); ++number) {
+    const Result<Json> out = CheckLine(line, args);
+    if (!out.ok()) return Fail(out.status().WithContext("stdin, line " + std::to_string(number)));
+    std::cout << WriteJson(*out) << '\n';
+  }
+  return 0;
+}
+
+Result<Automaton> Compile(const GrammarArgs& args, Json* schema) {
+  if (!args.regex.empty()) return CompileRegex(args.regex);
+  if (!args.grammar.empty() || !args.lark.empty()) {
+    const std::string& path = args.grammar.empty() ? args.lark : args.grammar;
+    GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+    Result<Automaton> automaton = args.grammar.empty() ? CompileLark(text) : CompileGbnf(text);
+    return automaton.ok() ? std::move(automaton) : Result<Automaton>(automaton.status().WithContext(path));
+  }
+  std::string text = args.source;
+  if (text.find('{') == std::string::npos && text != "true" && text != "false") {
+    GPTOSS_ASSIGN_OR_RETURN(text, ReadFile(args.source));
+  }
+  Result<Json> json = ParseJson(text);
+  if (!json.ok()) return json.status().WithContext("SCHEMA");
+  *schema = *std::move(json);
+  return CompileJsonSchema(*schema, SchemaOptions(args));
+}
+
+int Check(GrammarArgs args) {
+  if (args.batch) return CheckBatch(args);
+  const bool other = !args.regex.empty() || !args.grammar.empty() || !args.lark.empty();
+  // With a flag for the grammar the only argument is the document.
+  if (other && args.document.empty()) std::swap(args.document, args.source);
+  if (!other && args.source.empty()) return UsageError("grammar check: name a SCHEMA, --regex, --grammar or --lark");
+  Json schema;
+  Result<Automaton> automaton = Compile(args, &schema);
+  if (!automaton.ok()) return Fail(automaton.status());
+  std::cout << "supported: " << automaton->nodes.size() << " nodes, " << automaton->rules.size() << " rules\n";
+  if (args.document.empty()) return 0;
+  Result<std::string> text = ReadFile(args.document);
+  if (!text.ok()) return Fail(text.status());
+  while (!other && !text->empty() && text->back() == '\n') text->pop_back();
+  const auto machine = Machine::Create(*std::move(automaton), nullptr);
+  if (IsInLanguage(machine, *text)) {
+    std::cout << "in the language\n";
+    return 0;
+  }
+  const Result<Json> document = other ? Result<Json>(InvalidArgument("")) : ParseJson(*text);
+  if (document.ok() && IsInLanguage(machine, CanonicalJson(*document, schema))) {
+    std::cout << "valid, but not written as the grammar writes it: " << CanonicalJson(*document, schema) << '\n';
+    return 0;
+  }
+  return Fail(InvalidArgument(args.document + ": not in the language; nothing that is has more of it than its first " +
+                              std::to_string(LongestPrefix(machine, *text)) + " bytes"));
+}
+
+}  // namespace
+
+void RegisterGrammar(CLI::App& app, int* exit_code) {
+  CLI::App* command = app.add_subcommand("grammar", "Checks grammars for constrained answers");
+  command->require_subcommand(1);
+  CLI::App* check = command->add_subcommand("check", "Says whether a schema is supported, and a document valid");
+  auto args = std::make_shared<GrammarArgs>();
+  check->add_option("SCHEMA", args->source, "A JSON Schema: a file, or the text itself");
+  check->add_option("DOCUMENT", args->document, "A file to check");
+  auto* regex = check->add_option("--regex", args->regex, "A regular expression in place of SCHEMA");
+  auto* grammar = check->add_option("--grammar", args->grammar, "A GBNF file in place of SCHEMA");
+  auto* lark = check->add_option("--lark", args->lark, "A Lark file in place of SCHEMA");
+  regex->excludes(grammar)->excludes(lark);
+  grammar->excludes(lark);
+  check->add_flag("--draft7", args->draft7, "Read SCHEMA by draft 7 whatever its $schema says");
+  check->add_flag("--compact", args->compact, "No spaces after ':' and ','");
+  check->add_flag("--batch", args->batch,
+                  "JSONL on stdin: {\"schema\":…,\"documents\":[…]} to {\"supported\",\"accepted\"}");
+  check->callback([args, exit_code] { *exit_code = Check(*args); });
+}
+
+}  // namespace gptoss::cli

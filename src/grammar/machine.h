@@ -1,0 +1,153 @@
+// Runs an automaton: sets of positions, each with its stack of calls, are numbered as they occur, and so is every step
+// between them; a grammar's states behave like those of a deterministic automaton that is made while it is used.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/status.h"
+#include "grammar/automaton.h"
+#include "grammar/token_trie.h"
+
+namespace gptoss {
+
+struct MachineLimits {
+  size_t max_states = 2'000'000;  // about 100 bytes each
+  size_t max_frames = 4'000'000;  // 12 bytes and a hash entry each
+  size_t max_set = 2048;          // positions that one state may hold: bounds the work of a byte
+  size_t max_rows = 32'768;       // 1 KB each; recomputed after being dropped
+  size_t max_masks = 512;         // 25 KB each for 201088 tokens; recomputed after being dropped
+};
+
+/// A compiled grammar with what was learnt by using it; shared by all its matchers. Thread-safe.
+class Machine {
+ public:
+  using StateId = uint32_t;
+  static constexpr StateId kDead = 0;
+
+  /// `tokens` may be null: then only bytes can be matched.
+  static std::shared_ptr<Machine> Create(Automaton automaton, std::shared_ptr<const TokenIndex> tokens,
+                                         const MachineLimits& limits = {});
+
+  StateId start() const { return start_; }
+  const TokenIndex& tokens() const { return *tokens_; }
+
+  /// kDead when `bytes` cannot follow. On failure: kResourceExhausted past a limit.
+  Result<StateId> Step(StateId state, std::string_view bytes);
+  /// What was matched is a whole text of the grammar.
+  bool Accepts(StateId state);
+  /// Some byte may follow.
+  bool CanContinue(StateId state);
+  /// Sets the bit of every ordinary token that may follow and clears all others; `mask` has tokens().mask_words()
+  /// words. On failure: kResourceExhausted past a limit; then `mask` is all zero.
+  Status FillMask(StateId state, std::span<uint64_t> mask);
+  /// The bytes that must follow, as far as there is only one choice, at most `limit` of them.
+  Result<std::string> ForcedBytes(StateId state, size_t limit);
+
+  struct Counters {
+    size_t states = 0, frames = 0, rows = 0, walks = 0, walked_nodes = 0;
+  };
+  Counters counters();
+
+ private:
+  struct Config {
+    uint32_t node;
+    uint32_t frame;
+    auto operator<=>(const Config&) const = default;
+  };
+  struct Frame {
+    uint32_t call;
+    uint32_t count;
+    uint32_t parent;
+    bool operator==(const Frame&) const = default;
+  };
+  struct FrameHash {
+    size_t operator()(const Frame& f) const;
+  };
+  struct State {
+    uint64_t begin;
+    uint32_t size;
+    bool accepts;
+    int32_t row = -1;
+    int32_t mask = -1;
+  };
+  struct Unit {
+    int32_t id = -1;              // in the TokenIndex
+    uint32_t first = 0;           // lowest node of the rule
+    std::vector<int32_t> number;  // automaton node - first -> unit node, -1: none
+  };
+  using Row = std::array<StateId, 256>;
+
+  Machine(Automaton automaton, std::shared_ptr<const TokenIndex> tokens, const MachineLimits& limits);
+  void PrepareUnits();
+  uint32_t InternFrame(const Frame& frame);
+  void Close(std::vector<Config> work, std::vector<Config>* out, bool* accepts);
+  StateId InternState(std::vector<Config> configs, bool accepts);
+  const Row& RowOf(StateId state);
+  void ComputeRow(StateId state, Row* row);
+  void TrimRows();
+  void AddWalk(StateId state, std::span<uint64_t> mask);
+  const std::vector<uint64_t>& CachedWalk(StateId state);
+  bool AddUnit(const Config& config, std::span<uint64_t> mask);
+  int32_t UnitNode(const Config& config) const;
+  template <typename OnNode>
+  void WalkTrie(const FlatTrie& trie, StateId state, const OnNode& on_node);
+  Status Failure();
+
+  const Automaton automaton_;
+  const std::shared_ptr<const TokenIndex> tokens_;
+  const MachineLimits limits_;
+  std::vector<Unit> units_;  // by rule
+
+  std::mutex mutex_;
+  std::vector<Frame> frames_;
+  std::unordered_map<Frame, uint32_t, FrameHash> frame_ids_;
+  std::vector<Config> configs_;
+  std::vector<State> states_;
+  std::unordered_multimap<uint64_t, StateId> state_ids_;
+  std::vector<std::unique_ptr<Row>> rows_;
+  std::vector<std::vector<uint64_t>> masks_;
+  std::vector<StateId> mask_owners_;
+  StateId start_ = kDead;
+  bool overflow_ = false;
+  Counters counters_;
+};
+
+/// One sequence's place in a grammar: cheap to copy, and any number of tokens can be taken back.
+class Matcher {
+ public:
+  explicit Matcher(std::shared_ptr<Machine> machine) : machine_(std::move(machine)), states_{machine_->start()} {}
+
+  /// False, and nothing happens, when `token` cannot follow (special tokens never can).
+  /// On failure: kResourceExhausted past a limit of the machine; nothing happens.
+  Result<bool> Accept(TokenId token);
+  /// The same for bytes; they count as one step for Rollback.
+  Result<bool> AcceptBytes(std::string_view bytes);
+  /// Takes the last `n` accepted steps back; n <= steps().
+  void Rollback(size_t n);
+  size_t steps() const { return states_.size() - 1; }
+
+  /// See Machine::FillMask. A complete text that nothing can follow gives an empty mask.
+  Status FillMask(std::span<uint64_t> mask) const { return machine_->FillMask(states_.back(), mask); }
+  /// What was accepted is a whole text of the grammar; more may still be able to follow.
+  bool IsComplete() const { return machine_->Accepts(states_.back()); }
+  bool CanContinue() const { return machine_->CanContinue(states_.back()); }
+  /// Tokens that spell what must come next, to be taken without asking the model; empty where there is a choice. The
+  /// last token of a forced text is left to the model unless the text ends the grammar, since it may be part of a
+  /// longer one.
+  Result<std::vector<TokenId>> ForcedTokens() const;
+
+  const std::shared_ptr<Machine>& machine() const { return machine_; }
+
+ private:
+  std::shared_ptr<Machine> machine_;
+  std::vector<Machine::StateId> states_;
+};
+
+}  // namespace gptoss
