@@ -25,6 +25,7 @@ void RegisterRender(CLI::App& app, int* exit_code);
 void RegisterRun(CLI::App& app, int* exit_code);
 void RegisterSynth(CLI::App& app, int* exit_code);
 void RegisterTokenize(CLI::App& app, int* exit_code);
+void RegisterTrain(CLI::App& app, int* exit_code);
 void RegisterVerify(CLI::App& app, int* exit_code);
 
 /// Prints "gptoss: MESSAGE" to stderr and returns 1 (2 for kInvalidArgument that concerns a flag: use UsageError).

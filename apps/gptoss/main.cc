@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   gptoss::cli::RegisterRun(app, &exit_code);
   gptoss::cli::RegisterSynth(app, &exit_code);
   gptoss::cli::RegisterTokenize(app, &exit_code);
+  gptoss::cli::RegisterTrain(app, &exit_code);
   gptoss::cli::RegisterVerify(app, &exit_code);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,315 @@
+// gptoss train: trains all weights of a model, or some, on conversations; from scratch or from a checkpoint.
+#include <unistd.h>
+#include <algorithm>
+#include <chrono>
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
+#include "base/mmap_file.h"
+#include "commands.h"
+#include "jsonl.h"
+#include "model_argument.h"
+#include "parallel/host_buffer.h"
+#include "progress.h"
+#include "tokenizer/gguf_vocabulary.h"
+#include "train_flags.h"
+#include "train_preview.h"
+#include "training/export.h"
+#include "training/training_state.h"
+
+namespace gptoss::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+volatile std::sig_atomic_t g_stop = 0;
+void OnInterrupt(int) { g_stop = 1; }
+
+/// The model to begin with. The checkpoint is null when it begins from scratch.
+struct Start {
+  ModelConfig config;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+
+Result<Start> OpenStart(const TrainFlags& flags) {
+  Start start;
+  if (!flags.model.empty()) {
+    GPTOSS_ASSIGN_OR_RETURN(start.checkpoint, OpenModelArgument(flags.model));
+    start.config = start.checkpoint->config();
+  } else if (fs::exists(flags.from_scratch)) {
+    GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(flags.from_scratch, 1 << 20));
+    const Result<Json> json = ParseJson(text);
+    if (!json.ok()) return json.status().WithContext(flags.from_scratch);
+    const Result<ModelConfig> config = ParseHfConfig(*json);
+    if (!config.ok()) return config.status().WithContext(flags.from_scratch);
+    start.config = *config;
+  } else {
+    const Result<ModelConfig> config = NamedConfig(flags.from_scratch);
+    if (!config.ok()) return config.status().WithContext("--from-scratch: no such file, and");
+    start.config = *config;
+  }
+  std::optional<Vocabulary> own;
+  if (flags.tokenizer.empty() && start.checkpoint != nullptr) {
+    GPTOSS_ASSIGN_OR_RETURN(own, OwnVocabulary(*start.checkpoint));
+  }
+  if (own) {
+    GPTOSS_ASSIGN_OR_RETURN(start.tokenizer, Tokenizer::FromVocabulary(*std::move(own)));
+  } else {
+    GPTOSS_ASSIGN_OR_RETURN(start.tokenizer, OpenTokenizer(flags.tokenizer));
+  }
+  return start;
+}
+
+/// Reads and reports a data file. On failure: also when it has bad lines, which have been printed then.
+Result<Dataset> LoadData(const Renderer& renderer, const std::string& path, const TrainFlags& flags,
+                         const ModelConfig& config) {
+  DatasetOptions options;
+  options.vocab_size = config.vocab_size;
+  options.max_tokens = flags.max_tokens > 0 ? std::min(flags.max_tokens, config.max_context) : config.max_context;
+  options.analysis_weight = flags.analysis_weight;
+  options.commentary_weight = flags.commentary_weight;
+  options.final_weight = flags.final_weight;
+  GPTOSS_ASSIGN_OR_RETURN(Dataset dataset, ReadDatasetFile(renderer, path, options));
+  if (PrintBadLines(path, dataset)) {
+    return InvalidArgument(path + ": " + std::to_string(dataset.bad_lines.size()) +
+                           " lines cannot be trained on; correct or remove them");
+  }
+  if (dataset.examples.empty()) return InvalidArgument(path + ": holds no conversations");
+  PrintStatistics(path, dataset);
+  return dataset;
+}
+
+/// Weights, gradients and two moments in float; with --export a rounded copy.
+Status CheckMemory(const FlatLayout& layout, const TrainFlags& flags) {
+  const uint64_t arrays = flags.export_to.empty() ? 4 : 5;
+  const uint64_t bytes = arrays * layout.size() * sizeof(float);
+  std::fprintf(stderr, "%zu weights; %s for them, their gradients and moments\n", layout.size(),
+               FormatBytes(static_cast<double>(bytes)).c_str());
+  const auto pages = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES));
+  const uint64_t memory = pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (bytes <= memory) return Status();
+  return ResourceExhausted("training all weights in float needs " + FormatBytes(static_cast<double>(bytes)) +
+                           ", this machine has " + FormatBytes(static_cast<double>(memory)) + "; take a smaller model");
+}
+
+/// Lines of metrics.jsonl. A resumed run first drops the lines of steps that it will do again.
+class Metrics {
+ public:
+  Status Open(const std::string& path, int64_t last_step) {
+    std::string kept;
+    if (fs::exists(path)) {
+      GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, uint64_t{1} << 30));
+      for (size_t at = 0; at < text.size();) {
+        const size_t end = std::min(text.find('\n', at), text.size());
+        const Result<Json> line = ParseJson(std::string_view(text).substr(at, end - at));
+        const Result<int64_t> step = line.ok() ? GetInt(*line, "step") : Result<int64_t>(line.status());
+        if (step.ok() && *step <= last_step) kept += text.substr(at, end - at) + "\n";
+        at = end + 1;
+      }
+    }
+    GPTOSS_RETURN_IF_ERROR(WriteFileAtomically(path, kept));
+    path_ = path;
+    out_.open(path, std::ios::app);
+    return out_.good() ? Status() : IoError(path + ": cannot be written");
+  }
+  Status Write(const Json& line) {
+    out_ << WriteJson(line) << "\n" << std::flush;
+    return out_.good() ? Status() : IoError(path_ + ": cannot be written");
+  }
+
+ private:
+  std::string path_;
+  std::ofstream out_;
+};
+
+/// One run: its data, its trainer, and where it writes.
+class TrainRun {
+ public:
+  explicit TrainRun(const TrainFlags& flags) : flags_(flags) {}
+
+  Status Run() {
+    GPTOSS_RETURN_IF_ERROR(CheckTrainFlags(flags_));
+    GPTOSS_ASSIGN_OR_RETURN(start_, OpenStart(flags_));
+    GPTOSS_ASSIGN_OR_RETURN(const Renderer renderer, Renderer::Create(start_.tokenizer));
+    GPTOSS_ASSIGN_OR_RETURN(data_, LoadData(renderer, flags_.data, flags_, start_.config));
+    if (flags_.preview > 0) {
+      PrintPreview(renderer, data_, flags_.preview);
+      return Status();
+    }
+    if (!flags_.eval_data.empty()) {
+      GPTOSS_ASSIGN_OR_RETURN(eval_, LoadData(renderer, flags_.eval_data, flags_, start_.config));
+    }
+    GPTOSS_RETURN_IF_ERROR(CheckOutputs());
+    const FlatLayout layout(start_.config);
+    GPTOSS_RETURN_IF_ERROR(CheckMemory(layout, flags_));
+    if (flags_.dry_run) return Status();
+    std::vector<float> values;
+    if (start_.checkpoint != nullptr) {
+      GPTOSS_ASSIGN_OR_RETURN(values, ReadFlatParameters(*start_.checkpoint, layout));
+    } else {
+      values = InitialParameters(layout, flags_.seed);
+    }
+    GPTOSS_ASSIGN_OR_RETURN(Trainer trainer,
+                            Trainer::Create(start_.config, std::move(values), data_, TrainerOptionsOf(flags_), ops_));
+    GPTOSS_RETURN_IF_ERROR(Prepare(&trainer));
+    GPTOSS_RETURN_IF_ERROR(Train(&trainer));
+    return flags_.export_to.empty() || g_stop != 0 ? Status() : Export(trainer);
+  }
+
+ private:
+  /// Before hours of work, not after them.
+  Status CheckOutputs() const {
+    if (!flags_.export_to.empty() && fs::exists(flags_.export_to)) {
+      return InvalidArgument("--export " + flags_.export_to + ": already exists; remove it or choose another path");
+    }
+    if (!flags_.resume && !flags_.out.empty() && NewestState(flags_.out)) {
+      return InvalidArgument("--out " + flags_.out + ": holds a run already; add --resume or choose another directory");
+    }
+    return Status();
+  }
+
+  Status Prepare(Trainer* trainer) {
+    fingerprint_ = data_.Fingerprint();
+    std::error_code error;
+    fs::create_directories(flags_.out, error);
+    if (error) return IoError("--out " + flags_.out + ": cannot be made: " + error.message());
+    if (flags_.resume) {
+      const auto newest = NewestState(flags_.out);
+      if (!newest) return NotFound("--resume: " + flags_.out + " holds no saved state");
+      GPTOSS_RETURN_IF_ERROR(LoadState(*newest, fingerprint_, trainer));
+      std::fprintf(stderr, "going on from %s\n", newest->c_str());
+    }
+    return metrics_.Open(flags_.out + "/metrics.jsonl", trainer->state().step);
+  }
+
+  Status Train(Trainer* trainer) {
+    std::signal(SIGINT, OnInterrupt);
+    std::signal(SIGTERM, OnInterrupt);
+    ProgressBar bar("training", static_cast<uint64_t>(flags_.steps), ProgressUnit::kCount, flags_.quiet);
+    int64_t saved = trainer->state().step;
+    while (trainer->state().step < flags_.steps && g_stop == 0) {
+      const auto begin = std::chrono::steady_clock::now();
+      GPTOSS_ASSIGN_OR_RETURN(const StepReport report, trainer->Step(context_));
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      GPTOSS_RETURN_IF_ERROR(Report(report, seconds, &bar));
+      const bool last = report.step == flags_.steps;
+      if (!eval_.examples.empty() && (last || report.step % flags_.eval_every == 0)) {
+        const double loss = Evaluate(trainer->layout(), trainer->state().values, eval_);
+        GPTOSS_RETURN_IF_ERROR(metrics_.Write({{"step", report.step}, {"eval_loss", loss}}));
+        char note[64];
+        std::snprintf(note, sizeof(note), "step %lld: eval loss %.4f", static_cast<long long>(report.step), loss);
+        bar.Note(note);
+      }
+      if (last || report.step % flags_.save_every == 0) {
+        GPTOSS_RETURN_IF_ERROR(SaveState(*trainer, fingerprint_, flags_.out, flags_.keep));
+        saved = report.step;
+      }
+    }
+    bar.Finish();
+    if (g_stop == 0) return Status();
+    if (saved != trainer->state().step) {
+      GPTOSS_RETURN_IF_ERROR(SaveState(*trainer, fingerprint_, flags_.out, flags_.keep));
+    }
+    return Cancelled("stopped after step " + std::to_string(trainer->state().step) + "; --resume goes on from there");
+  }
+
+  Status Report(const StepReport& report, double seconds, ProgressBar* bar) {
+    const double rate = static_cast<double>(report.tokens) / seconds;
+    char detail[96];
+    std::snprintf(detail, sizeof(detail), "loss %.4f  %.0f tok/s", report.loss, rate);
+    bar->Update(static_cast<uint64_t>(report.step), detail);
+    return metrics_.Write({{"step", report.step},
+                           {"epoch", report.epoch},
+                           {"loss", report.loss},
+                           {"gradient_norm", report.gradient_norm},
+                           {"learning_rate", report.learning_rate},
+                           {"tokens", report.tokens},
+                           {"targets", report.targets},
+                           {"seconds", seconds},
+                           {"tok_s", rate}});
+  }
+
+  double Evaluate(const FlatLayout& layout, std::span<const float> values, const Dataset& dataset) {
+    return EvaluateLoss(context_, layout, values, ops_, dataset, flags_.batch_tokens);
+  }
+
+  /// Writes the model, and says what rounding to its form does to the weights and to the loss.
+  Status Export(const Trainer& trainer) {
+    const FlatLayout& layout = trainer.layout();
+    const std::vector<float>& values = trainer.state().values;
+    const auto checkpoint = MakeFlatCheckpoint(layout, values, "the trained model");
+    WriteOptions options;
+    options.allow_lossy = true;  // the weights are float; what rounding costs is printed below
+    GgufVocabularyData vocabulary;
+    if (flags_.export_format == "gguf") {
+      GgufVocabulary exported = ExportForGguf(start_.tokenizer->vocabulary(), start_.config.vocab_size);
+      vocabulary = {std::move(exported.tokens), std::move(exported.types), std::move(exported.merges)};
+      options.vocabulary = &vocabulary;
+    }
+    const auto write = flags_.export_format == "gguf" ? WriteGguf
+                       : flags_.export_format == "hf" ? WriteHf
+                                                      : WriteOriginal;
+    GPTOSS_RETURN_IF_ERROR(write(*checkpoint, flags_.export_to, options));
+    GPTOSS_RETURN_IF_ERROR(CopyTokenizer());
+
+    GPTOSS_ASSIGN_OR_RETURN(const Rounding rounding, RoundAsExported(layout, values));
+    const bool held_out = !eval_.examples.empty();
+    const Dataset& dataset = held_out ? eval_ : data_;
+    std::fprintf(stderr, "%s: experts rounded to MXFP4 (relative error %.4f), the rest to BF16 (%.5f)\n",
+                 flags_.export_to.c_str(), rounding.experts.relative_rms, rounding.others.relative_rms);
+    std::fprintf(stderr, "loss on the %s data: %.4f in float, %.4f rounded\n", held_out ? "eval" : "training",
+                 Evaluate(layout, values, dataset), Evaluate(layout, rounding.values, dataset));
+    return Status();
+  }
+
+  /// A directory takes along the tokenizer.json that was used.
+  Status CopyTokenizer() const {
+    fs::path from = flags_.tokenizer;
+    if (from.empty() && start_.checkpoint != nullptr) from = fs::path(start_.checkpoint->Describe()) / "tokenizer.json";
+    if (flags_.export_format == "gguf" || from.extension() != ".json" || !fs::exists(from)) return Status();
+    std::error_code error;
+    const fs::path to = fs::path(flags_.export_to) / "tokenizer.json";
+    fs::copy_file(from, to, error);
+    return error ? IoError(to.string() + ": cannot be written: " + error.message()) : Status();
+  }
+
+  const TrainFlags& flags_;
+  Start start_;
+  Dataset data_, eval_;
+  uint64_t fingerprint_ = 0;
+  Metrics metrics_;
+  const TrainingOps<float>& ops_ = ReferenceTrainingOps<float>();
+  ThreadPool pool_{1};
+  ScratchArena scratch_;
+  ExecContext context_{pool_, scratch_};
+};
+
+int Train(CLI::App& command, TrainFlags* flags) {
+  if (!flags->config.empty()) {
+    const Status status = ApplyConfigFile(command, flags->config);
+    if (!status.ok()) return Fail(status);
+  }
+  if (const Status status = CheckTrainFlags(*flags); !status.ok()) return UsageError(status.message());
+  const Status status = TrainRun(*flags).Run();
+  return status.ok() ? 0 : Fail(status);
+}
+
+}  // namespace
+
+void RegisterTrain(CLI::App& app, int* exit_code) {
+  CLI::App* command = app.add_subcommand("train", "Train a model's weights on conversations, and export it");
+  auto flags = std::make_shared<TrainFlags>();
+  AddTrainFlags(command, flags.get());
+  command->footer(
+      "One conversation a line of --data: {\"messages\": [...]} as gptoss render takes it. All weights are trained in "
+      "float with AdamW on one thread of plain code: meant for small models. metrics.jsonl in --out gets one line a "
+      "step. SIGINT saves the state and stops.");
+  command->callback([command, flags, exit_code] { *exit_code = Train(*command, flags.get()); });
+}
+
+}  // namespace gptoss::cli

@@ -1,0 +1,133 @@
+#include "train_flags.h"
+
+#include "base/mmap_file.h"
+#include "json/json.h"
+
+namespace gptoss::cli {
+namespace {
+
+void AddDataFlags(CLI::App* command, TrainFlags* f) {
+  command->add_option("--data", f->data, "JSONL of harmony conversations; the loss is on what the assistant writes");
+  command->add_option("--eval-data", f->eval_data, "JSONL on which the loss is measured, and never trained on");
+  command->add_option("--tokenizer", f->tokenizer,
+                      "tokenizer.json or .tiktoken file; default: the model's own, else the built-in one");
+  command->add_option("--max-tokens", f->max_tokens, "Most tokens of one conversation; default: the model's context");
+  command->add_option("--analysis-weight", f->analysis_weight, "Weight of the loss on analysis");
+  command->add_option("--commentary-weight", f->commentary_weight, "Weight of the loss on commentary and tool calls");
+  command->add_option("--final-weight", f->final_weight, "Weight of the loss on finals");
+  command->add_option("--preview", f->preview, "Print the first N conversations with what is trained on, and stop");
+}
+
+void AddOptimizerFlags(CLI::App* command, TrainFlags* f) {
+  command->add_option("--steps", f->steps, "Updates of the weights in all")->capture_default_str();
+  command->add_option("--lr", f->lr, "Highest learning rate")->capture_default_str();
+  command->add_option("--lr-floor", f->lr_floor, "Share of it at the end")->capture_default_str();
+  command->add_option("--schedule", f->schedule, "How the rate falls after the warm-up")
+      ->check(CLI::IsMember({"constant", "linear", "cosine"}))
+      ->capture_default_str();
+  command->add_option("--warmup", f->warmup, "Steps in which the rate rises")->capture_default_str();
+  command->add_option("--weight-decay", f->weight_decay, "Decoupled decay of matrices")->capture_default_str();
+  command->add_option("--beta1", f->beta1, "AdamW's decay of the first moment")->capture_default_str();
+  command->add_option("--beta2", f->beta2, "AdamW's decay of the second moment")->capture_default_str();
+  command->add_option("--clip", f->clip, "Largest norm of the gradient; 0: any")->capture_default_str();
+  command->add_option("--batch-tokens", f->batch_tokens, "Tokens packed into one batch")->capture_default_str();
+  command->add_option("--accumulation", f->accumulation, "Batches in one step")->capture_default_str();
+  command->add_option("--train", f->trained,
+                      "Train only tensors whose names end so, e.g. router.weight (repeat it for several)");
+  command->add_option("--seed", f->seed, "Order of the data, and weights from scratch")->capture_default_str();
+}
+
+std::string ValueText(const Json& value) { return value.is_string() ? value.get<std::string>() : WriteJson(value); }
+
+Status ApplyKey(CLI::App& command, const std::string& key, const Json& value) {
+  CLI::Option* option = key == "config" ? nullptr : command.get_option_no_throw("--" + key);
+  if (option == nullptr) return InvalidArgument("\"" + key + "\" is no setting; see gptoss train --help");
+  if (option->count() > 0 || value.is_null()) return Status();  // the command line wins
+  if (value.is_object()) return InvalidArgument("\"" + key + "\": must be a value or a list, not an object");
+  try {
+    if (value.is_array()) {
+      for (const Json& item : value) option->add_result(ValueText(item));
+    } else {
+      option->add_result(ValueText(value));
+    }
+    option->run_callback();
+  } catch (const CLI::Error& e) {
+    return InvalidArgument("\"" + key + "\": " + e.what());
+  }
+  return Status();
+}
+
+}  // namespace
+
+void AddTrainFlags(CLI::App* command, TrainFlags* f) {
+  command->add_option("--config", f->config, "JSON file with any of these settings, {\"lr\": 0.0001, ...}");
+  command->add_option("--model", f->model, "Model to go on from: a directory or a .gguf file");
+  command->add_option("--from-scratch", f->from_scratch,
+                      "Begin with random weights instead: a config.json of the Hugging Face layout, or micro");
+  AddDataFlags(command, f);
+  AddOptimizerFlags(command, f);
+  command->add_option("--out", f->out, "Directory of the run: states and metrics.jsonl");
+  command->add_option("--save-every", f->save_every, "Steps between two saved states")->capture_default_str();
+  command->add_option("--keep", f->keep, "Saved states that stay")->capture_default_str();
+  command->add_option("--eval-every", f->eval_every, "Steps between two measurements on --eval-data")
+      ->capture_default_str();
+  command->add_flag("--resume", f->resume, "Go on from the newest state in --out, with the same bits");
+  command->add_option("--export", f->export_to, "Where to write the trained model; default: none");
+  command
+      ->add_option("--export-format", f->export_format, "Form of it: experts become MXFP4, the rest BF16 (GGUF: Q8_0)")
+      ->check(CLI::IsMember({"hf", "original", "gguf"}))
+      ->capture_default_str();
+  command->add_flag("--dry-run", f->dry_run, "Check everything, say how much memory is needed, and stop");
+  command->add_flag("--quiet", f->quiet, "No progress bar");
+}
+
+Status ApplyConfigFile(CLI::App& command, const std::string& path) {
+  GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, 1 << 20));
+  const Result<Json> json = ParseJson(text);
+  if (!json.ok()) return json.status().WithContext(path);
+  if (!json->is_object()) return CorruptData(path + ": must be a JSON object");
+  for (const auto& [key, value] : json->items()) {
+    const Status status = ApplyKey(command, key, value);
+    if (!status.ok()) return status.WithContext(path);
+  }
+  return Status();
+}
+
+Status CheckTrainFlags(const TrainFlags& f) {
+  if (f.data.empty()) return InvalidArgument("--data is missing: give a JSONL file of conversations");
+  if (f.model.empty() == f.from_scratch.empty()) return InvalidArgument("give either --model or --from-scratch");
+  if (f.out.empty() && f.preview == 0 && !f.dry_run) return InvalidArgument("--out is missing: give a directory");
+  if (f.steps < 1) return InvalidArgument("--steps: must be at least 1");
+  if (f.warmup < 0) return InvalidArgument("--warmup: must not be negative");
+  if (f.save_every < 1) return InvalidArgument("--save-every: must be at least 1");
+  if (f.eval_every < 1) return InvalidArgument("--eval-every: must be at least 1");
+  if (f.keep < 1) return InvalidArgument("--keep: must be at least 1");
+  if (!(f.lr > 0)) return InvalidArgument("--lr: must be above 0");
+  if (!(f.clip >= 0)) return InvalidArgument("--clip: must not be negative");
+  if (!(f.weight_decay >= 0)) return InvalidArgument("--weight-decay: must not be negative");
+  if (!(f.lr_floor >= 0 && f.lr_floor <= 1)) return InvalidArgument("--lr-floor: must be between 0 and 1");
+  if (!(f.beta1 >= 0 && f.beta1 < 1)) return InvalidArgument("--beta1: must be at least 0 and below 1");
+  if (!(f.beta2 >= 0 && f.beta2 < 1)) return InvalidArgument("--beta2: must be at least 0 and below 1");
+  if (!(f.analysis_weight >= 0 && f.commentary_weight >= 0 && f.final_weight >= 0)) {
+    return InvalidArgument("--analysis-weight, --commentary-weight, --final-weight: must not be negative");
+  }
+  return Status();
+}
+
+TrainerOptions TrainerOptionsOf(const TrainFlags& f) {
+  TrainerOptions options;
+  options.adamw = {.beta1 = f.beta1, .beta2 = f.beta2, .weight_decay = f.weight_decay};
+  options.schedule = {.kind = *ScheduleFromName(f.schedule),
+                      .peak = f.lr,
+                      .warmup_steps = f.warmup,
+                      .total_steps = f.steps,
+                      .floor = f.lr_floor};
+  options.max_gradient_norm = f.clip;
+  options.accumulation = f.accumulation;
+  options.batch_tokens = f.batch_tokens;
+  options.seed = f.seed;
+  options.trained = f.trained;
+  return options;
+}
+
+}  // namespace gptoss::cli
