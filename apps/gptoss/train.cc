@@ -84,9 +84,9 @@ Result<Dataset> LoadData(const Renderer& renderer, const std::string& path, cons
   return dataset;
 }
 
-/// Weights, gradients and two moments in float; with --export a rounded copy.
+/// Weights, gradients and two moments in float; a rounded copy each for --export and --round-experts.
 Status CheckMemory(const FlatLayout& layout, const TrainFlags& flags) {
-  const uint64_t arrays = flags.export_to.empty() ? 4 : 5;
+  const uint64_t arrays = 4u + (flags.export_to.empty() ? 0u : 1u) + (flags.round_experts ? 1u : 0u);
   const uint64_t bytes = arrays * layout.size() * sizeof(float);
   std::fprintf(stderr, "%zu weights; %s for them, their gradients and moments\n", layout.size(),
                FormatBytes(static_cast<double>(bytes)).c_str());
@@ -242,6 +242,7 @@ class TrainRun {
   Status Export(const Trainer& trainer) {
     const FlatLayout& layout = trainer.layout();
     const std::vector<float>& values = trainer.state().values;
+    GPTOSS_ASSIGN_OR_RETURN(const Rounding rounding, RoundAsExported(layout, values));
     const auto checkpoint = MakeFlatCheckpoint(layout, values, "the trained model");
     WriteOptions options;
     options.allow_lossy = true;  // the weights are float; what rounding costs is printed below
@@ -257,7 +258,6 @@ class TrainRun {
     GPTOSS_RETURN_IF_ERROR(write(*checkpoint, flags_.export_to, options));
     GPTOSS_RETURN_IF_ERROR(CopyTokenizer());
 
-    GPTOSS_ASSIGN_OR_RETURN(const Rounding rounding, RoundAsExported(layout, values));
     const bool held_out = !eval_.examples.empty();
     const Dataset& dataset = held_out ? eval_ : data_;
     std::fprintf(stderr, "%s: experts rounded to MXFP4 (relative error %.4f), the rest to BF16 (%.5f)\n",

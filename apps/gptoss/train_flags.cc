@@ -34,6 +34,7 @@ void AddOptimizerFlags(CLI::App* command, TrainFlags* f) {
   command->add_option("--accumulation", f->accumulation, "Batches in one step")->capture_default_str();
   command->add_option("--train", f->trained,
                       "Train only tensors whose names end so, e.g. router.weight (repeat it for several)");
+  command->add_flag("--round-experts", f->round_experts, "Compute with experts in MXFP4, as they will be exported");
   command->add_option("--seed", f->seed, "Order of the data, and weights from scratch")->capture_default_str();
 }
 
@@ -127,6 +128,7 @@ TrainerOptions TrainerOptionsOf(const TrainFlags& f) {
   options.batch_tokens = f.batch_tokens;
   options.seed = f.seed;
   options.trained = f.trained;
+  options.round_experts = f.round_experts;
   return options;
 }
 

@@ -21,7 +21,7 @@ struct TrainFlags {
   float analysis_weight = 1.0f, commentary_weight = 1.0f, final_weight = 1.0f;
   int batch_tokens = 2048, accumulation = 1, max_tokens = 0, keep = 2, preview = 0;
   uint64_t seed = 1;
-  bool resume = false, dry_run = false, quiet = false;
+  bool round_experts = false, resume = false, dry_run = false, quiet = false;
 };
 
 void AddTrainFlags(CLI::App* command, TrainFlags* flags);

@@ -17,7 +17,7 @@ class FlatCheckpoint final : public Checkpoint {
       : values_(values), description_(std::move(description)) {
     config_ = layout.config();
     for (const FlatTensor& tensor : layout.tensors()) {
-      tensors_.push_back({tensor.spec, DType::kF32});
+      tensors_.push_back({tensor.spec, tensor.spec.is_expert_weight ? DType::kMxfp4 : DType::kF32});
       offsets_.push_back(tensor.offset);
     }
   }
@@ -27,8 +27,16 @@ class FlatCheckpoint final : public Checkpoint {
   Status ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<std::byte> data,
                   std::span<std::byte> scales) const override {
     GPTOSS_ASSIGN_OR_RETURN(const size_t index, CheckRead(tensor, first, count, data, scales));
-    const float* from = values_.data() + offsets_[index] + first * tensors_[index].spec.cols();
-    std::memcpy(data.data(), from, data.size());
+    const uint64_t cols = tensors_[index].spec.cols();
+    const std::span<const float> from = values_.subspan(offsets_[index] + first * cols, count * cols);
+    if (tensors_[index].dtype == DType::kF32) {
+      std::memcpy(data.data(), from.data(), data.size());
+      return Status();
+    }
+    std::vector<uint8_t> codes(from.size() / 2), exponents(from.size() / kBlockSize);
+    EncodeMxfp4(from, codes, exponents);
+    if (!data.empty()) std::memcpy(data.data(), codes.data(), data.size());
+    if (!scales.empty()) std::memcpy(scales.data(), exponents.data(), scales.size());
     return Status();
   }
   std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor&) const override { return std::nullopt; }
@@ -55,7 +63,29 @@ struct ErrorSums {
   RoundingError Result() const { return {values > 0 ? std::sqrt(errors / values) : 0.0, largest}; }
 };
 
+Status CheckFinite(const FlatTensor& tensor, std::span<const float> values) {
+  if (std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return Status();
+  return InvalidArgument("tensor \"" + tensor.spec.name + "\" has values that are not finite; they cannot be rounded");
+}
+
+void RoundToMxfp4(std::span<const float> from, std::span<float> to) {
+  std::vector<uint8_t> codes(from.size() / 2), scales(from.size() / kBlockSize);
+  EncodeMxfp4(from, codes, scales);
+  DecodeMxfp4(codes, scales, to);
+}
+
 }  // namespace
+
+Status RoundExperts(const FlatLayout& layout, std::span<const float> values, std::span<float> rounded) {
+  std::copy(values.begin(), values.end(), rounded.begin());
+  for (const FlatTensor& tensor : layout.tensors()) {
+    if (!tensor.spec.is_expert_weight) continue;
+    const std::span<const float> from = values.subspan(tensor.offset, tensor.count);
+    GPTOSS_RETURN_IF_ERROR(CheckFinite(tensor, from));
+    RoundToMxfp4(from, rounded.subspan(tensor.offset, tensor.count));
+  }
+  return Status();
+}
 
 std::unique_ptr<Checkpoint> MakeFlatCheckpoint(const FlatLayout& layout, std::span<const float> values,
                                                std::string description) {
@@ -69,14 +99,9 @@ Result<Rounding> RoundAsExported(const FlatLayout& layout, std::span<const float
   for (const FlatTensor& tensor : layout.tensors()) {
     const std::span<const float> from = values.subspan(tensor.offset, tensor.count);
     const std::span<float> to = std::span(rounding.values).subspan(tensor.offset, tensor.count);
-    if (!std::all_of(from.begin(), from.end(), [](float v) { return std::isfinite(v); })) {
-      return InvalidArgument("tensor \"" + tensor.spec.name +
-                             "\" has values that are not finite; it cannot be exported");
-    }
+    GPTOSS_RETURN_IF_ERROR(CheckFinite(tensor, from));
     if (tensor.spec.is_expert_weight) {
-      std::vector<uint8_t> codes(from.size() / 2), scales(from.size() / kBlockSize);
-      EncodeMxfp4(from, codes, scales);
-      DecodeMxfp4(codes, scales, to);
+      RoundToMxfp4(from, to);
       experts.Add(from, to);
     } else {
       std::transform(from.begin(), from.end(), to.begin(), [](float v) { return Bf16ToF32(F32ToBf16(v)); });

@@ -12,8 +12,8 @@
 
 namespace gptoss {
 
-/// All tensors in float. `values` [layout.size()] must outlive the checkpoint. Writing it needs allow_lossy: experts
-/// become MXFP4, the rest what the form holds.
+/// Experts in MXFP4, encoded as they are read, all else in float. `values` [layout.size()], all finite, must outlive
+/// the checkpoint. Writing it needs allow_lossy unless the form holds float.
 std::unique_ptr<Checkpoint> MakeFlatCheckpoint(const FlatLayout& layout, std::span<const float> values,
                                                std::string description);
 
@@ -22,6 +22,10 @@ struct RoundingError {
   double relative_rms = 0;
   double largest = 0;
 };
+
+/// Copies `values` to `rounded`, experts as nearest MXFP4. On failure: kInvalidArgument naming an expert tensor with a
+/// value that is not finite.
+Status RoundExperts(const FlatLayout& layout, std::span<const float> values, std::span<float> rounded);
 
 struct Rounding {
   std::vector<float> values;  // [layout.size()] as the exported checkpoint holds them

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/rng.h"
+#include "training/export.h"
 
 namespace gptoss {
 namespace {
@@ -86,13 +87,13 @@ Trainer::Trainer(const ModelConfig& config, std::vector<float> values, const Dat
                  const TrainerOptions& options, const TrainingOps<float>& ops)
     : layout_(config),
       options_(options),
-      ops_(&ops),
       model_(config, ops),
       stream_(dataset, options.batch_tokens, options.seed),
       gradient_(layout_.size(), 0.0f) {
   state_.values = std::move(values);
   state_.m.assign(layout_.size(), 0.0f);
   state_.v.assign(layout_.size(), 0.0f);
+  if (options_.round_experts) rounded_.resize(layout_.size());
 }
 
 Status Trainer::Restore(State state) {
@@ -142,7 +143,9 @@ Result<StepReport> Trainer::Step(ExecContext& context) {
     report.targets += static_cast<int64_t>(batches.back().targets.size());
   }
   std::fill(gradient_.begin(), gradient_.end(), 0.0f);
-  const ModelParameters<float> parameters = BindParameters<float>(layout_, state_.values.data());
+  if (options_.round_experts) GPTOSS_RETURN_IF_ERROR(RoundExperts(layout_, state_.values, rounded_));
+  const float* seen = options_.round_experts ? rounded_.data() : state_.values.data();
+  const ModelParameters<float> parameters = BindParameters<float>(layout_, seen);
   ModelGradients<float> gradients =
       BindGradients<float>(layout_, gradient_.data(), [this](const TensorSpec& spec) { return IsTrained(spec); });
   for (const TrainingBatch& batch : batches) {

@@ -19,6 +19,9 @@ struct TrainerOptions {
   int accumulation = 1;            // batches in one step
   int batch_tokens = 2048;         // most tokens of one batch, unless one conversation is longer
   uint64_t seed = 1;               // order of the data
+  /// Passes see the experts rounded to MXFP4, as they will be exported; gradients go to the float weights as if nothing
+  /// had been rounded (the straight-through estimator, Bengio et al., arXiv 1308.3432). Takes one more array.
+  bool round_experts = false;
   /// Ends of canonical tensor names that are trained, e.g. "router.weight" or "layers.3.down.weight"; empty: all.
   std::vector<std::string> trained;
 };
@@ -76,11 +79,11 @@ class Trainer {
 
   FlatLayout layout_;
   TrainerOptions options_;
-  const TrainingOps<float>* ops_;
   GptOssBackward<float> model_;
   BatchStream stream_;
   State state_;
   std::vector<float> gradient_;  // [layout.size()]
+  std::vector<float> rounded_;   // [layout.size()] with round_experts, else empty
 };
 
 }  // namespace gptoss

@@ -58,6 +58,7 @@ Json RunJson(const Trainer& trainer, uint64_t data_fingerprint) {
           {"seed", o.seed},
           {"batch_tokens", o.batch_tokens},
           {"accumulation", o.accumulation},
+          {"round_experts", o.round_experts},
           {"trained", o.trained}};
 }
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "checkpoint/row_convert.h"
 #include "engine/model_runner.h"
 #include "tiny.h"
 #include "training/export.h"
@@ -34,11 +35,33 @@ class Training : public testing::Test {
     return EvaluateLoss(context_, FlatLayout(TinyConfig()), values, ReferenceTrainingOps<float>(), data_, 512);
   }
 
+  /// Of all rows, through the trainer's forward pass.
+  std::vector<float> TrainedLogits(std::span<const float> values, const TrainingBatch& batch) {
+    const GptOssBackward<float> model(TinyConfig(), ReferenceTrainingOps<float>());
+    std::vector<int32_t> rows(static_cast<size_t>(batch.rows()));
+    std::iota(rows.begin(), rows.end(), 0);
+    std::vector<float> logits(rows.size() * kTinyVocabulary);
+    const FlatLayout layout(TinyConfig());
+    model.Logits(context_, BindParameters<float>(layout, values.data()), batch, rows, logits.data());
+    return logits;
+  }
+
   Dataset data_ = TinyDataset();
   ThreadPool pool_{1};
   ScratchArena scratch_;
   ExecContext context_{pool_, scratch_};
 };
+
+/// |want - got| / |want|, 1 when the sizes differ.
+double Relative(const std::vector<float>& want, const std::vector<float>& got) {
+  if (got.size() != want.size()) return 1.0;
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    error += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
+    norm += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return std::sqrt(error / norm);
+}
 
 /// Logits of the whole sequence from a checkpoint on disk, through the forward pass that serves.
 std::vector<float> ServedLogits(const std::string& directory, const std::vector<int32_t>& tokens) {
@@ -90,23 +113,28 @@ TEST_F(Training, LearnsEightConversationsByHeartAndExportsThem) {
   write.allow_lossy = true;
   const Status written = WriteHf(*checkpoint, directory / "hf", write);
   ASSERT_TRUE(written.ok()) << written.message();
+  write.gguf_dense = DType::kBF16;
+  const Status original = WriteOriginal(*checkpoint, directory / "original", write);
+  const Status gguf = WriteGguf(*checkpoint, directory / "tiny.gguf", write);
+  ASSERT_TRUE(original.ok()) << original.message();
+  ASSERT_TRUE(gguf.ok()) << gguf.message();
+  const std::vector<int32_t>& first = data_.examples[0].tokens;
+  EXPECT_EQ(ServedLogits(directory / "hf", first), ServedLogits(directory / "original", first));
   // The served model computes what the trainer computes from the rounded weights, and most answers survive rounding.
-  const GptOssBackward<float> model(TinyConfig(), ReferenceTrainingOps<float>());
+  // GGUF keeps norms, biases, sinks and routers in float.
+  std::vector<float> in_gguf = rounded->values;
+  for (const FlatTensor& tensor : layout.tensors()) {
+    if (tensor.spec.is_expert_weight || IsDenseMatrix(tensor.spec)) continue;
+    std::copy_n(trainer.state().values.begin() + static_cast<int64_t>(tensor.offset), tensor.count,
+                in_gguf.begin() + static_cast<int64_t>(tensor.offset));
+  }
   int right = 0, targets = 0;
   for (const Example& example : data_.examples) {
     const TrainingBatch batch = PackExamples({&example});
-    std::vector<int32_t> rows(static_cast<size_t>(batch.rows()));
-    std::iota(rows.begin(), rows.end(), 0);
-    std::vector<float> want(rows.size() * kTinyVocabulary);
-    model.Logits(context_, BindParameters<float>(layout, rounded->values.data()), batch, rows, want.data());
     const std::vector<float> got = ServedLogits(directory / "hf", example.tokens);
-    ASSERT_EQ(got.size(), want.size());
-    double error = 0, norm = 0;
-    for (size_t i = 0; i < want.size(); ++i) {
-      error += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
-      norm += std::pow(static_cast<double>(want[i]), 2);
-    }
-    EXPECT_LE(std::sqrt(error / norm), 2e-5) << "line " << example.line;
+    EXPECT_LE(Relative(TrainedLogits(rounded->values, batch), got), 2e-5) << "line " << example.line;
+    EXPECT_LE(Relative(TrainedLogits(in_gguf, batch), ServedLogits(directory / "tiny.gguf", example.tokens)), 2e-5)
+        << "line " << example.line;
     for (size_t i = 0; i < batch.targets.size(); ++i) {
       const float* logits = got.data() + batch.target_rows[i] * kTinyVocabulary;
       right += std::max_element(logits, logits + kTinyVocabulary) - logits == batch.targets[i];
@@ -114,6 +142,19 @@ TEST_F(Training, LearnsEightConversationsByHeartAndExportsThem) {
     }
   }
   EXPECT_GE(right, targets * 9 / 10) << right << " of " << targets;
+}
+
+TEST_F(Training, ExpertsTrainedAsRoundedLoseNothingWhenExported) {
+  TrainerOptions options;
+  options.schedule = {.kind = ScheduleKind::kCosine, .peak = 1e-2, .warmup_steps = 10, .total_steps = 250};
+  options.batch_tokens = 512;
+  options.round_experts = true;
+  Trainer trainer = MakeTrainer(options);
+  Run(&trainer, 250);
+  const Result<Rounding> rounded = RoundAsExported(trainer.layout(), trainer.state().values);
+  ASSERT_TRUE(rounded.ok()) << rounded.status().message();
+  EXPECT_GT(rounded->experts.relative_rms, 0.01);
+  EXPECT_LT(Loss(rounded->values), 0.02);
 }
 
 TEST_F(Training, StoppedAndResumedRunHasTheSameBits) {
