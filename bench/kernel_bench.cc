@@ -13,9 +13,9 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "ops/ops.h"
-#include "ops/weight_layout.h"
 #include "parallel/exec_context.h"
 #include "parallel/host_buffer.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 namespace {

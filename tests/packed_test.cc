@@ -72,7 +72,8 @@ TEST_F(PackedTest, LogitsAreThoseOfTheSource) {
   const auto rows = static_cast<int>(std::min<size_t>(tokens.size(), 20));
   for (const std::string& source : {micro_, GoldenCheckpoint("micro", "original"), gguf}) {
     for (const DensePrecision dense : kPrecisions) {
-      const std::string packed = Pack(source, {.dense = dense, .tokenizer_form = {}, .tokenizer_bytes = {}});
+      const std::string packed =
+          Pack(source, {.dense = dense, .layout = (*ops)->weight_layout, .tokenizer_form = {}, .tokenizer_bytes = {}});
       const auto from_source = LoadGolden(source, **ops, dense, options);
       const auto from_packed = LoadGolden(packed, **ops, DensePrecision::kDefault, options);
       ASSERT_TRUE(from_source && from_packed);
@@ -92,8 +93,10 @@ TEST_F(PackedTest, LogitsAreThoseOfTheSource) {
 
 TEST_F(PackedTest, RowsComeApartAgain) {
   const auto source = MustOpen(micro_);
-  const auto packed =
-      MustOpen(Pack(micro_, {.dense = DensePrecision::kAsStored, .tokenizer_form = {}, .tokenizer_bytes = {}}));
+  const auto packed = MustOpen(Pack(micro_, {.dense = DensePrecision::kAsStored,
+                                             .layout = WeightLayout::kRows8,
+                                             .tokenizer_form = {},
+                                             .tokenizer_bytes = {}}));
   EXPECT_EQ(packed->config(), source->config());
   for (const char* name : {"embedding", "layers.1.q.weight", "layers.1.k.weight", "layers.1.v.weight",
                            "layers.0.gate_up.weight", "layers.3.out.weight", "unembedding"}) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "backends/registry.h"
 #include "base/mmap_file.h"
 #include "json/json.h"
 #include "model/write_packed.h"
@@ -100,6 +101,9 @@ Status WritePackedAs(const Checkpoint& source, const std::string& out, const std
   } else if (!dense.empty() && dense != "auto") {
     return InvalidArgument("--dense is \"" + dense + "\"; for the packed form it can be auto, int8 or bf16");
   }
+  // As the kernels of this machine read them fastest; those of other machines read them too.
+  GPTOSS_ASSIGN_OR_RETURN(const Ops* ops, CpuOps("", Precision::kFast));
+  options.layout = ops->weight_layout;
   GPTOSS_RETURN_IF_ERROR(AddTokenizer(source, &options));
   BarProgress progress;
   options.progress = &progress;

@@ -9,7 +9,7 @@
 #include "backends/cpu/amx/amx_support.h"
 #include "backends/cpu/cpu_ops.h"
 #include "backends/test_util.h"
-#include "ops/weight_layout.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 namespace {

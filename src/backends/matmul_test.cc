@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "backends/test_util.h"
-#include "ops/weight_layout.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 namespace {

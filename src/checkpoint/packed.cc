@@ -12,6 +12,7 @@
 
 #include "checkpoint/xxh64.h"
 #include "json/json.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 namespace {
@@ -129,6 +130,15 @@ Status ReadShape(const Json& entry, const TensorSpec& spec) {
   return same ? Status() : CorruptData("\"shape\" is not " + WriteJson(spec.shape) + ", as the configuration implies");
 }
 
+/// Experts' matrices lie one after the other, so the rows of each must fit. The embedding is read by single rows. What
+/// a layout of a later version can hold is not known here: loading refuses it.
+bool LayoutFits(const TensorSpec& spec, DType dtype, const std::string& name) {
+  const std::optional<WeightLayout> layout = WeightLayoutOf(name);
+  if (!layout || *layout == WeightLayout::kRowMajor) return true;
+  return spec.shape.size() >= 2 && spec.name != "embedding" &&
+         LayoutHolds(*layout, dtype, static_cast<int64_t>(spec.shape[spec.shape.size() - 2]));
+}
+
 Result<PackedTensor> ReadTensor(const Json& entry, HeldSpec held, HeaderReader& reader) {
   PackedTensor tensor;
   const std::string *type = FindString(entry, "dtype"), *layout = FindString(entry, "layout");
@@ -147,6 +157,9 @@ Result<PackedTensor> ReadTensor(const Json& entry, HeldSpec held, HeaderReader& 
   }
   tensor.dtype = *dtype;
   tensor.layout = *layout;
+  if (!LayoutFits(held.spec, *dtype, tensor.layout)) {
+    return CorruptData("\"layout\" \"" + *layout + "\" cannot hold this type and shape");
+  }
   tensor.held = std::move(held);
   return tensor;
 }

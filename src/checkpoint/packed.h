@@ -33,8 +33,6 @@ inline constexpr uint32_t kPackedVersion = 1;
 /// arrays share them.
 inline constexpr uint64_t kPackedAlignment = 4096;
 inline constexpr uint64_t kPackedSlackBytes = 4096;
-/// The one layout that every version reads: rows of codes, then the rows' scales in an array of their own.
-inline constexpr std::string_view kRowMajorName = "row-major";
 
 /// A stretch of the file. Its checksum is the XXH64 of the XXH64 (8 bytes, little endian) of each block in turn, so
 /// that blocks can be written and checked in any order.
@@ -50,7 +48,7 @@ uint64_t CombineBlockChecksums(std::span<const uint64_t> checksums);
 struct PackedTensor {
   HeldSpec held;
   DType dtype = DType::kF32;
-  std::string layout;  // kRowMajorName, or the name of an arrangement that some kernels read
+  std::string layout;  // WeightLayoutName, or a name that a later version gave
   PackedArray data;
   PackedArray scales;  // empty for types without
 };
@@ -83,7 +81,7 @@ class PackedCheckpoint final : public Checkpoint {
   static Result<std::unique_ptr<PackedCheckpoint>> Open(const std::string& path);
 
   CheckpointFormat format() const override { return CheckpointFormat::kPacked; }
-  /// On failure: also kUnsupported for a tensor whose layout is not row-major.
+  /// On failure: also kUnsupported for a tensor whose layout this version does not know.
   Status ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count, std::span<std::byte> data,
                   std::span<std::byte> scales) const override;
   std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor& tensor) const override;

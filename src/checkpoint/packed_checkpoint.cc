@@ -8,6 +8,7 @@
 #include "checkpoint/packed.h"
 #include "checkpoint/xxh64.h"
 #include "json/json.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 
@@ -41,11 +42,17 @@ Status PackedCheckpoint::ReadRows(const StoredTensor& tensor, uint64_t first, ui
   GPTOSS_ASSIGN_OR_RETURN(const size_t index, CheckRead(tensor, first, count, data, scales));
   const Part& part = parts_[index];
   const PackedTensor& held = header_.tensors[part.held];
-  if (held.layout != kRowMajorName) {
-    return Unsupported(file_.path() + ": tensor \"" + held.held.spec.name + "\" is arranged as " + held.layout +
-                       " for some kernels and cannot be taken apart: use the files that it was packed from");
+  const std::optional<WeightLayout> layout = WeightLayoutOf(held.layout);
+  if (!layout) {
+    return Unsupported(file_.path() + ": tensor \"" + held.held.spec.name + "\" is arranged as \"" + held.layout +
+                       "\", which this version does not know: pack the model again with gptoss convert --packed");
   }
   const uint64_t row = part.first_row + first, cols = tensor.spec.cols();
+  if (*layout == WeightLayout::kRows8) {
+    UnpackRows8(held.dtype, static_cast<int64_t>(cols), Bytes(held.data).data(), Bytes(held.scales).data(),
+                static_cast<int64_t>(row), static_cast<int64_t>(count), data.data(), scales.data());
+    return Status();
+  }
   const uint64_t at = row * RowBytes(held.dtype, cols) + RowBytes(held.dtype, part.column);
   if (!data.empty()) GPTOSS_RETURN_IF_ERROR(file_.ReadAt(held.data.offset + at, data));
   if (scales.empty()) return Status();
@@ -57,7 +64,7 @@ std::optional<std::span<const std::byte>> PackedCheckpoint::MappedBytes(const St
   if (!index.ok()) return std::nullopt;
   const Part& part = parts_[*index];
   const PackedTensor& held = header_.tensors[part.held];
-  if (HasScales(held.dtype) || held.layout != kRowMajorName) return std::nullopt;
+  if (HasScales(held.dtype) || held.layout != WeightLayoutName(WeightLayout::kRowMajor)) return std::nullopt;
   const TensorSpec& spec = tensors_[*index].spec;
   const uint64_t at = part.first_row * RowBytes(held.dtype, spec.cols()) + RowBytes(held.dtype, part.column);
   return Bytes(held.data).subspan(at, spec.rows() * RowBytes(held.dtype, spec.cols()));

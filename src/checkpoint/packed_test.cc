@@ -53,7 +53,7 @@ PackedHeader SmallHeader(uint64_t* file_bytes) {
   for (HeldSpec& held : HeldTensors(header.config)) {
     PackedTensor tensor;
     tensor.dtype = held.spec.is_expert_weight ? DType::kMxfp4 : IsHeldAsFloat(held.spec) ? DType::kF32 : DType::kBF16;
-    tensor.layout = kRowMajorName;
+    tensor.layout = "row-major";
     tensor.data = place(held.spec.rows() * RowBytes(tensor.dtype, held.spec.cols()));
     if (HasScales(tensor.dtype))
       tensor.scales = place(held.spec.rows() * RowScaleBytes(tensor.dtype, held.spec.cols()));
@@ -168,6 +168,10 @@ TEST_F(PackedHeaderTest, EveryErrorNamesFileAndTensor) {
       {[&](Json& d) { Tensor(d, q)["dtype"] = "MXFP4"; }, "\"dtype\" MXFP4 is not one"},
       {[&](Json& d) { Tensor(d, "final_norm")["dtype"] = "BF16"; }, "tensor \"final_norm\": \"dtype\" BF16"},
       {[&](Json& d) { Tensor(d, q).erase("layout"); }, "\"layout\" is missing"},
+      {[&](Json& d) { Tensor(d, e)["layout"] = "rows8"; }, "ok"},
+      {[&](Json& d) { Tensor(d, e)["layout"] = "of a later version"; }, "ok"},
+      {[&](Json& d) { Tensor(d, q)["layout"] = "rows8"; }, "\"rows8\" cannot hold this type and shape"},
+      {[&](Json& d) { Tensor(d, "embedding")["layout"] = "rows8"; }, "\"rows8\" cannot hold this type and shape"},
       {[&](Json& d) { Tensor(d, q)["shape"][0] = 1; }, "\"shape\" is not [768,128]"},
       {[&](Json& d) { Tensor(d, q).erase("data"); }, "\"data\" is missing"},
       {[&](Json& d) { Tensor(d, e).erase("scales"); }, "tensor \"layers.0.down.weight\": \"scales\" is missing"},

@@ -1,15 +1,14 @@
 #include "model/weight_map.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "base/check.h"
 #include "checkpoint/packed.h"
-#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
 #include "tensor/q8.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 namespace {
@@ -17,9 +16,6 @@ namespace {
 constexpr uint64_t kChunkBytes = 4ull << 20;
 /// Chunks begin at a multiple of this many rows, so that layouts which interleave rows can be made chunk by chunk.
 constexpr uint64_t kChunkRowMultiple = 64;
-
-constexpr std::array<std::pair<WeightLayout, std::string_view>, 2> kLayoutNames = {
-    {{WeightLayout::kRowMajor, kRowMajorName}, {WeightLayout::kRows8, "rows8"}}};
 
 constexpr uint64_t AlignUp(uint64_t n) { return (n + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment; }
 
@@ -191,21 +187,6 @@ Status ReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint
 void FetchHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count) {
   ForParts(tensor, first, count,
            [&](const StoredTensor& part, uint64_t row, uint64_t rows) { checkpoint.Fetch(part, row, rows); });
-}
-
-std::string_view WeightLayoutName(WeightLayout layout) {
-  for (const auto& [id, name] : kLayoutNames) {
-    if (id == layout) return name;
-  }
-  GPTOSS_CHECK(false && "every layout has a name");
-  return {};
-}
-
-std::optional<WeightLayout> WeightLayoutOf(std::string_view name) {
-  for (const auto& [id, own] : kLayoutNames) {
-    if (own == name) return id;
-  }
-  return std::nullopt;
 }
 
 }  // namespace gptoss

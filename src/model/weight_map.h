@@ -59,8 +59,4 @@ Status ReadHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint
 /// Checkpoint::Fetch for these rows.
 void FetchHeldRows(const Checkpoint& checkpoint, const HeldTensor& tensor, uint64_t first, uint64_t count);
 
-/// Name of a layout in the packed form's header.
-std::string_view WeightLayoutName(WeightLayout layout);
-std::optional<WeightLayout> WeightLayoutOf(std::string_view name);
-
 }  // namespace gptoss

@@ -10,8 +10,9 @@ namespace gptoss {
 
 struct PackOptions {
   DensePrecision dense = DensePrecision::kDefault;
-  std::string tokenizer_form;   // "tokenizer.json" or "gguf"; empty: the file carries no tokenizer
-  std::string tokenizer_bytes;  // as docs/formats.md says for that form
+  WeightLayout layout = WeightLayout::kRowMajor;  // of the matrices that it can hold: Ops::weight_layout
+  std::string tokenizer_form;                     // "tokenizer.json" or "gguf"; empty: the file carries no tokenizer
+  std::string tokenizer_bytes;                    // as docs/formats.md says for that form
   WriteProgress* progress = nullptr;
 };
 

@@ -15,14 +15,9 @@
 #include "ops/forward_batch.h"
 #include "parallel/exec_context.h"
 #include "tensor/dtype.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
-
-/// How a matrix lies in memory. A kernel checks the id before it reads.
-enum class WeightLayout : uint8_t {
-  kRowMajor,  // canonical: rows of codes, then a separate array of scales (tensor/dtype.h)
-  kRows8,     // eight rows side by side: ops/weight_layout.h
-};
 
 /// Weights [rows, cols] = [outputs, inputs], or several experts' matrices one after the other.
 struct WeightMatrix {

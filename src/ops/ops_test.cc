@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "ops/weight_layout.h"
 #include "tensor/npy.h"
 
 namespace gptoss {
@@ -180,39 +179,6 @@ TEST_F(ReferenceTest, RotationPairsHalves) {
   ops_.qkv_rope(context_, {x.data(), n, w, bias.data(), heads, 1, dim, cos.As<float>().data(), sin.As<float>().data(),
                            slots, kv, out.data()});
   for (size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], want.As<float>()[i], 4 * 0x1.0p-24f * 4) << i;
-}
-
-TEST(WeightLayout, EightRowsLieSideBySide) {
-  // Two groups of two blocks: byte b of row r's codes is 32 r + b, scale b of row r is 200 + 2 r + b.
-  std::vector<std::byte> data(16 * 32), scales(16 * 2), packed_data(data.size()), packed_scales(scales.size());
-  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i);
-  for (size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::byte>(200 + i);
-  PackRows8(DType::kMxfp4, 16, 64, data, scales, packed_data, packed_scales);
-  for (size_t r = 0; r < 16; ++r) {
-    for (size_t b = 0; b < 32; ++b) {
-      EXPECT_EQ(packed_data[r / 8 * 256 + b / 4 * 32 + r % 8 * 4 + b % 4], data[32 * r + b]) << r << " " << b;
-    }
-    for (size_t b = 0; b < 2; ++b) EXPECT_EQ(packed_scales[r / 8 * 16 + b * 8 + r % 8], scales[2 * r + b]) << r;
-  }
-  const WeightMatrix w{.dtype = DType::kMxfp4,
-                       .layout = WeightLayout::kRows8,
-                       .rows = 16,
-                       .cols = 64,
-                       .data = packed_data.data(),
-                       .scales = packed_scales.data()};
-  for (int64_t r = 0; r < 16; ++r) {
-    std::byte row[32], row_scales[2];
-    UnpackRows8(w, r, row, row_scales);
-    EXPECT_EQ(std::memcmp(row, data.data() + 32 * r, 32), 0) << r;
-    EXPECT_EQ(std::memcmp(row_scales, scales.data() + 2 * r, 2), 0) << r;
-  }
-}
-
-TEST(WeightLayout, HoldsBlockFormatsOfWholeGroups) {
-  EXPECT_TRUE(LayoutHolds(WeightLayout::kRows8, DType::kQ8_0, 2880));
-  EXPECT_FALSE(LayoutHolds(WeightLayout::kRows8, DType::kQ8_0, 2884));
-  EXPECT_FALSE(LayoutHolds(WeightLayout::kRows8, DType::kBF16, 2880));
-  EXPECT_TRUE(LayoutHolds(WeightLayout::kRowMajor, DType::kBF16, 3));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "tensor/mxfp4.h"
 #include "tensor/npy.h"
 #include "tensor/q8.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 namespace {
@@ -131,6 +132,39 @@ TEST(Npy, RoundTripAndErrors) {
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 4);
   EXPECT_EQ(ReadNpy(path).status().code(), StatusCode::kCorruptData);
   std::filesystem::remove(path);
+}
+
+TEST(WeightLayout, EightRowsLieSideBySide) {
+  // Two groups of two blocks: byte b of row r's codes is 32 r + b, scale b of row r is 200 + 2 r + b.
+  std::vector<std::byte> data(16 * 32), scales(16 * 2), packed_data(data.size()), packed_scales(scales.size());
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i);
+  for (size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::byte>(200 + i);
+  PackRows8(DType::kMxfp4, 16, 64, data, scales, packed_data, packed_scales);
+  for (size_t r = 0; r < 16; ++r) {
+    for (size_t b = 0; b < 32; ++b) {
+      EXPECT_EQ(packed_data[r / 8 * 256 + b / 4 * 32 + r % 8 * 4 + b % 4], data[32 * r + b]) << r << " " << b;
+    }
+    for (size_t b = 0; b < 2; ++b) EXPECT_EQ(packed_scales[r / 8 * 16 + b * 8 + r % 8], scales[2 * r + b]) << r;
+  }
+  for (size_t first = 0; first < 16; ++first) {
+    const size_t count = 16 - first;
+    std::vector<std::byte> rows(count * 32), row_scales(count * 2);
+    UnpackRows8(DType::kMxfp4, 64, packed_data.data(), packed_scales.data(), static_cast<int64_t>(first),
+                static_cast<int64_t>(count), rows.data(), row_scales.data());
+    EXPECT_EQ(std::memcmp(rows.data(), data.data() + 32 * first, rows.size()), 0) << first;
+    EXPECT_EQ(std::memcmp(row_scales.data(), scales.data() + 2 * first, row_scales.size()), 0) << first;
+  }
+  for (WeightLayout layout : {WeightLayout::kRowMajor, WeightLayout::kRows8}) {
+    EXPECT_EQ(WeightLayoutOf(WeightLayoutName(layout)), layout);
+  }
+  EXPECT_EQ(WeightLayoutOf("columns"), std::nullopt);
+}
+
+TEST(WeightLayout, HoldsBlockFormatsOfWholeGroups) {
+  EXPECT_TRUE(LayoutHolds(WeightLayout::kRows8, DType::kQ8_0, 2880));
+  EXPECT_FALSE(LayoutHolds(WeightLayout::kRows8, DType::kQ8_0, 2884));
+  EXPECT_FALSE(LayoutHolds(WeightLayout::kRows8, DType::kBF16, 2880));
+  EXPECT_TRUE(LayoutHolds(WeightLayout::kRowMajor, DType::kBF16, 3));
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // Activations as 16-bit integers and weights eight rows side by side, for integer dot products. Once per target.
 //
-// Weights of eight rows lie as ops/weight_layout.h's kRows8: of each block of 32 columns, the rows' first four bytes,
-// then their next four, and so on. Eight rows are the 32-bit lanes of a vector (of two, where vectors have 128 bits),
-// so a block's sum needs no operation across lanes and one multiplication applies the scales of all eight.
+// Weights of eight rows lie as tensor/weight_layout.h's kRows8: of each block of 32 columns, the rows' first four
+// bytes, then their next four, and so on. Eight rows are the 32-bit lanes of a vector (of two, where vectors have 128
+// bits), so a block's sum needs no operation across lanes and one multiplication applies the scales of all eight.
 //
 // MXFP4: a byte holds two columns. Codes become 8-bit values 0 to 24, twice the weight plus 12, and an activation is
 // two bytes, 256 high + low; sums of products of bytes stay in 16-bit lanes. They start from -12 times the sum of the
@@ -16,9 +16,9 @@
 #include <cstring>
 
 #include "ops/ops.h"
-#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
+#include "tensor/weight_layout.h"
 
 #if defined(GPTOSS_BACKENDS_CPU_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GPTOSS_BACKENDS_CPU_QUANTIZE_INL_H_

@@ -1,4 +1,4 @@
-// Eight rows of weights, side by side (kRows8 of ops/weight_layout.h): where they lie so, or rearranged in passing.
+// Eight rows of weights, side by side (kRows8 of tensor/weight_layout.h): where they lie so, or rearranged in passing.
 // Included once per target.
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "backends/cpu/quantize-inl.h"
-#include "ops/weight_layout.h"
+#include "tensor/weight_layout.h"
 
 #if defined(GPTOSS_BACKENDS_CPU_ROWS8_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GPTOSS_BACKENDS_CPU_ROWS8_INL_H_

@@ -7,7 +7,8 @@
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE_256 | HWY_SVE2 | HWY_SVE2_128 | HWY_RVV)
 
 // With run-time dispatch Highway compiles NEON for the optional cryptography extension, which machines such as the
-// Raspberry Pi 4 lack and no kernel here uses. NEON itself is in every AArch64 machine: static dispatch serves them all.
+// Raspberry Pi 4 lack and no kernel here uses. NEON itself is in every AArch64 machine: static dispatch serves them
+// all.
 #if defined(__aarch64__)
 #define TOOLCHAIN_MISS_SYS_AUXV_H
 #endif

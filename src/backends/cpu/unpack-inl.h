@@ -5,9 +5,9 @@
 
 #include "base/check.h"
 #include "ops/ops.h"
-#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
+#include "tensor/weight_layout.h"
 
 #if defined(GPTOSS_BACKENDS_CPU_UNPACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GPTOSS_BACKENDS_CPU_UNPACK_INL_H_

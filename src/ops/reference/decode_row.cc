@@ -4,17 +4,17 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
 #include "tensor/q8.h"
+#include "tensor/weight_layout.h"
 
 namespace gptoss {
 
 void DecodeRow(const WeightMatrix& w, int64_t row, std::vector<float>* out) {
   if (w.layout == WeightLayout::kRows8) {
     std::vector<std::byte> data(RowBytes(w.dtype, w.cols)), scales(RowScaleBytes(w.dtype, w.cols));
-    UnpackRows8(w, row, data.data(), scales.data());
+    UnpackRows8(w.dtype, w.cols, w.data, w.scales, row, 1, data.data(), scales.data());
     return DecodeRow({.dtype = w.dtype, .rows = 1, .cols = w.cols, .data = data.data(), .scales = scales.data()}, 0,
                      out);
   }

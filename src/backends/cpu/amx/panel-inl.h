@@ -17,9 +17,9 @@
 #include "backends/cpu/amx/tiles-inl.h"
 #include "backends/cpu/unpack-inl.h"
 #include "ops/ops.h"
-#include "ops/weight_layout.h"
 #include "tensor/float_convert.h"
 #include "tensor/mxfp4.h"
+#include "tensor/weight_layout.h"
 
 #if defined(GPTOSS_BACKENDS_CPU_AMX_PANEL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GPTOSS_BACKENDS_CPU_AMX_PANEL_INL_H_

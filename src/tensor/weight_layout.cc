@@ -1,6 +1,8 @@
-#include "ops/weight_layout.h"
+#include "tensor/weight_layout.h"
 
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -9,7 +11,25 @@ namespace {
 
 constexpr int64_t kWord = 4;  // bytes of a row that lie together
 
+constexpr std::array<std::pair<WeightLayout, std::string_view>, 2> kNames = {
+    {{WeightLayout::kRowMajor, "row-major"}, {WeightLayout::kRows8, "rows8"}}};
+
 }  // namespace
+
+std::string_view WeightLayoutName(WeightLayout layout) {
+  for (const auto& [id, name] : kNames) {
+    if (id == layout) return name;
+  }
+  GPTOSS_CHECK(false && "every layout has a name");
+  return {};
+}
+
+std::optional<WeightLayout> WeightLayoutOf(std::string_view name) {
+  for (const auto& [id, own] : kNames) {
+    if (own == name) return id;
+  }
+  return std::nullopt;
+}
 
 bool LayoutHolds(WeightLayout layout, DType dtype, int64_t rows) {
   return layout == WeightLayout::kRowMajor || (HasScales(dtype) && rows % kRowGroup == 0);
@@ -44,18 +64,21 @@ void PackRows8(DType dtype, int64_t rows, int64_t cols, std::span<const std::byt
   }
 }
 
-void UnpackRows8(const WeightMatrix& w, int64_t row, std::byte* data, std::byte* scales) {
-  GPTOSS_CHECK(w.layout == WeightLayout::kRows8);
-  const auto row_bytes = static_cast<int64_t>(RowBytes(w.dtype, static_cast<uint64_t>(w.cols)));
-  const auto scale_bytes = static_cast<int64_t>(RowScaleBytes(w.dtype, kBlockSize));
-  const int64_t first = row / kRowGroup * kRowGroup, lane = row % kRowGroup;
-  const std::byte *from = w.Row(first), *from_scales = w.RowScales(first);
-  for (int64_t i = 0; i < row_bytes / kWord; ++i) {
-    std::memcpy(data + i * kWord, from + (i * kRowGroup + lane) * kWord, kWord);
-  }
-  for (int64_t b = 0; b < w.cols / kBlockSize; ++b) {
-    std::memcpy(scales + b * scale_bytes, from_scales + (b * kRowGroup + lane) * scale_bytes,
-                static_cast<size_t>(scale_bytes));
+void UnpackRows8(DType dtype, int64_t cols, const std::byte* packed_data, const std::byte* packed_scales, int64_t first,
+                 int64_t count, std::byte* data, std::byte* scales) {
+  const auto row_bytes = static_cast<int64_t>(RowBytes(dtype, static_cast<uint64_t>(cols)));
+  const auto scale_bytes = static_cast<int64_t>(RowScaleBytes(dtype, kBlockSize));
+  const int64_t blocks = cols / kBlockSize;
+  for (int64_t row = first; row < first + count; ++row) {
+    const int64_t group = row / kRowGroup * kRowGroup, lane = row % kRowGroup;
+    const std::byte* from = packed_data + group * row_bytes;
+    for (int64_t i = 0; i < row_bytes / kWord; ++i, data += kWord) {
+      std::memcpy(data, from + (i * kRowGroup + lane) * kWord, kWord);
+    }
+    from = packed_scales + group * blocks * scale_bytes;
+    for (int64_t b = 0; b < blocks; ++b, scales += scale_bytes) {
+      std::memcpy(scales, from + (b * kRowGroup + lane) * scale_bytes, static_cast<size_t>(scale_bytes));
+    }
   }
 }
 

@@ -8,11 +8,23 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string_view>
 
-#include "ops/ops.h"
+#include "tensor/dtype.h"
 
 namespace gptoss {
+
+/// How a matrix lies in memory. A kernel checks the id before it reads.
+enum class WeightLayout : uint8_t {
+  kRowMajor,  // canonical: rows of codes, then a separate array of scales (tensor/dtype.h)
+  kRows8,     // eight rows side by side
+};
+
+/// "row-major" and "rows8", the names in packed files. An unknown name gives none.
+std::string_view WeightLayoutName(WeightLayout layout);
+std::optional<WeightLayout> WeightLayoutOf(std::string_view name);
 
 /// Rows that lie side by side in kRows8.
 inline constexpr int kRowGroup = 8;
@@ -25,8 +37,9 @@ bool LayoutHolds(WeightLayout layout, DType dtype, int64_t rows);
 void PackRows8(DType dtype, int64_t rows, int64_t cols, std::span<const std::byte> data,
                std::span<const std::byte> scales, std::span<std::byte> packed_data, std::span<std::byte> packed_scales);
 
-/// The opposite for one row, `row` counted through all matrices of `w`: RowBytes and RowScaleBytes of w's layout
-/// kRows8.
-void UnpackRows8(const WeightMatrix& w, int64_t row, std::byte* data, std::byte* scales);
+/// The opposite for rows `first` … first + count - 1 of a matrix that lies as kRows8 from `packed_data` and
+/// `packed_scales` on. Writes count * RowBytes and count * RowScaleBytes.
+void UnpackRows8(DType dtype, int64_t cols, const std::byte* packed_data, const std::byte* packed_scales, int64_t first,
+                 int64_t count, std::byte* data, std::byte* scales);
 
 }  // namespace gptoss
