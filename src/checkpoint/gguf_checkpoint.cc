@@ -261,8 +261,7 @@ void GgufCheckpoint::Fetch(const StoredTensor& tensor, uint64_t first, uint64_t 
     if (from.tensor == nullptr) continue;
     const uint64_t row_bytes = GgmlRowBytes(from.tensor->dtype, from.tensor->shape.back());
     const uint64_t begin = is_split ? first / 2 : first, end = is_split ? (first + count + 1) / 2 : first + count;
-    ReadIntoPageCache(
-        from.part->file.bytes().subspan(from.tensor->offset + begin * row_bytes, (end - begin) * row_bytes));
+    ReadIntoPageCache(from.part->file, from.tensor->offset + begin * row_bytes, (end - begin) * row_bytes);
   }
 }
 

@@ -247,10 +247,9 @@ void SafetensorsCheckpoint::Fetch(const StoredTensor& tensor, uint64_t first, ui
   const Place& place = places_[*index];
   const DType dtype = tensors_[*index].dtype;
   const uint64_t bytes = RowBytes(dtype, tensor.spec.cols()), scale_bytes = RowScaleBytes(dtype, tensor.spec.cols());
-  ReadIntoPageCache(shards_.files[place.shard].bytes().subspan(place.offset + first * bytes, count * bytes));
+  ReadIntoPageCache(shards_.files[place.shard], place.offset + first * bytes, count * bytes);
   if (scale_bytes == 0) return;
-  ReadIntoPageCache(shards_.files[place.scales_shard].bytes().subspan(place.scales_offset + first * scale_bytes,
-                                                                      count * scale_bytes));
+  ReadIntoPageCache(shards_.files[place.scales_shard], place.scales_offset + first * scale_bytes, count * scale_bytes);
 }
 
 std::optional<std::span<const std::byte>> SafetensorsCheckpoint::MappedBytes(const StoredTensor& tensor) const {
