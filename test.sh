@@ -68,9 +68,11 @@ for step in "${steps[@]}"; do
       if build release; then ctests release; else failed=$((failed + 1)); fi
       ;;
     oracles)
-      note "independent tokenizers"
+      note "independent implementations"
       check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/oracles
       check "tokenizer against tiktoken and gpt-tokenizer" node tests/oracles/tokenizer.mjs build/release/gptoss
+      check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/grammar
+      check "schemas against the JSON Schema test suite and ajv" node tests/grammar/schema_suite.mjs build/release/gptoss
       ;;
     aarch64)
       note "ops on 64-bit Arm, under emulation"
