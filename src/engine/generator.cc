@@ -37,7 +37,7 @@ class Generation {
         callback_(callback),
         sampler_(request.sampling),
         max_proposed_(std::min({std::max(0, request.speculation.max_tokens), runner.options().rewind_tokens,
-                                runner.options().chunk_tokens - 1})),
+                                runner.options().chunk_tokens - 1, runner.model().ops().invariant_rows - 1})),
         prompt_tokens_(static_cast<int>(sequence.tokens().size())),
         controller_(max_proposed_),
         logits_(static_cast<size_t>(runner.model().config().vocab_size)),

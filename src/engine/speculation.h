@@ -23,8 +23,8 @@ struct Proposal {
 Proposal ProposeFromHistory(std::span<const int32_t> history, int count);
 
 struct SpeculationOptions {
-  /// Most tokens proposed for one pass; 0 is off. More than RunnerOptions::rewind_tokens, or than fit into one forward
-  /// pass, are not proposed.
+  /// Most tokens proposed for one pass; 0 is off. More than RunnerOptions::rewind_tokens, than fit into one forward
+  /// pass, or than leave every row as it would be alone (Ops::invariant_rows), are not proposed.
   int max_tokens = 0;
   /// False: proposes whenever something is found, whether or not it pays.
   bool adaptive = true;

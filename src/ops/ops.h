@@ -143,6 +143,8 @@ struct Ops {
   std::string_view name;  // e.g. "reference", "avx2", "avx2-exact"
   /// The arrangement of MXFP4 and Q8_0 matrices that these ops read fastest. They read all others, too.
   WeightLayout weight_layout = WeightLayout::kRowMajor;
+  /// A row's results are the same, bit for bit, in every batch of at most this many rows.
+  int32_t invariant_rows = INT32_MAX;
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&) = nullptr;
   void (*rms_norm)(ExecContext&, const RmsNormArgs&) = nullptr;
   void (*linear)(ExecContext&, const LinearArgs&) = nullptr;

@@ -134,6 +134,12 @@ GPTOSS_CPU_TARGET(N_AVX2, "avx2")
 GPTOSS_CPU_TARGET(N_AVX3, "avx512")
 #endif
 
+/// Rows in larger groups take the tiles, which round otherwise.
+constexpr Ops WithTiles(Ops ops) {
+  ops.invariant_rows = kAmxMinRows - 1;
+  return ops;
+}
+
 constexpr Kernels WithMatmulFast(Kernels kernels, MatmulFunction matmul_fast) {
   kernels.matmul_fast = matmul_fast;
   return kernels;
@@ -142,7 +148,7 @@ constexpr Kernels WithMatmulFast(Kernels kernels, MatmulFunction matmul_fast) {
 #if (HWY_TARGETS & HWY_AVX3) && HWY_ARCH_X86_64
 /// AVX-512 with AMX for products of many rows; its exact table is AVX-512's.
 constexpr Kernels kKernels_amx = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulAmx);
-constexpr Ops kFast_amx = MakeOps<kKernels_amx, false>("amx");
+constexpr Ops kFast_amx = WithTiles(MakeOps<kKernels_amx, false>("amx"));
 constexpr Ops kExact_amx = MakeOps<kKernels_N_AVX3, true>("amx-exact");
 #endif
 
@@ -180,7 +186,7 @@ struct EmulatedAmx {
 
 #define GPTOSS_CPU_EMULATED_AMX(target)                                                                   \
   constexpr Kernels kKernels_amx_##target = WithMatmulFast(kKernels_##target, target::MatmulAmxEmulated); \
-  constexpr Ops kOps_amx_##target = MakeOps<kKernels_amx_##target, false>("emulated-amx");
+  constexpr Ops kOps_amx_##target = WithTiles(MakeOps<kKernels_amx_##target, false>("emulated-amx"));
 
 #if HWY_TARGETS & HWY_NEON
 GPTOSS_CPU_EMULATED_AMX(N_NEON)
