@@ -1,7 +1,10 @@
 #include <cstdio>
+#include <optional>
 
+#include "base/utf8.h"
 #include "commands.h"
 #include "engine/generator.h"
+#include "grammar_flags.h"
 #include "json/json.h"
 #include "model_session.h"
 #include "profile_output.h"
@@ -14,6 +17,7 @@ struct GenerateFlags {
   ModelFlags model;
   std::string tokens_file;
   GenerateRequest request;
+  GrammarFlags grammar;
   bool json = false, profile = false;
 };
 
@@ -36,6 +40,11 @@ int RunGenerate(GenerateFlags flags) {
   if (!sequences.ok()) return Fail(sequences.status());
   if (sequences->size() != 1) return Fail(InvalidArgument(flags.tokens_file + ": generate takes one sequence"));
   const std::vector<int32_t>& prompt = sequences->front();
+  // What is wrong with a grammar is said before a model is loaded for it.
+  const auto machine = OpenGrammar(flags.grammar, flags.model);
+  if (!machine.ok()) return Fail(machine.status());
+  std::optional<GrammarConstraint> constraint;
+  if (*machine != nullptr) flags.request.constraint = &constraint.emplace(*machine, flags.request.stop_tokens);
   flags.model.context = std::max(flags.model.context, static_cast<int>(prompt.size()) + flags.request.max_tokens);
   auto session = ModelSession::Open(flags.model);
   if (!session.ok()) return Fail(session.status());
@@ -51,9 +60,12 @@ int RunGenerate(GenerateFlags flags) {
   const StageReport prefill = report(profile.prefill, result->timings.prefill_s);
   const StageReport decode = report(profile.decode, result->timings.decode_s);
   if (flags.json) {
-    Json document = {{"ids", result->tokens},
+    std::vector<int32_t> ids = result->tokens;
+    Json document = {{"ids", ids},
                      {"stop_reason", StopReasonName(result->reason)},
                      {"timings", TimingsJson(result->timings, (*session)->load_s)}};
+    if (result->reason == StopReason::kStopToken) ids.pop_back();
+    if (*machine != nullptr) document["text"] = ReplaceInvalidUtf8((*machine)->tokens().tokenizer().Decode(ids));
     if (flags.profile) document["profile"] = {{"prefill", ProfileJson(prefill)}, {"decode", ProfileJson(decode)}};
     std::printf("%s\n", WriteJson(document).c_str());
   } else {
@@ -81,6 +93,9 @@ void RegisterGenerate(CLI::App& app, int* exit_code) {
       ->group("Sampling")
       ->capture_default_str();
   command->add_option("--stop-token", flags->request.stop_tokens, "Token id that ends the output; may be repeated");
+  AddGrammarFlags(*command, &flags->grammar);
+  command->add_option("--tokenizer", flags->model.tokenizer, "tokenizer.json or .tiktoken file (default: the model's)")
+      ->group("Grammar");
   AddSpeculateFlag(*command, &flags->request.speculation);
   command->add_flag("--profile", flags->profile, "Time, share and GB/s by stage");
   command->add_flag("--json", flags->json, "One JSON document instead of one id a line");

@@ -1,13 +1,12 @@
-#include <fstream>
 #include <iostream>
 #include <memory>
-#include <sstream>
 
+#include "base/mmap_file.h"
 #include "commands.h"
-#include "grammar/ebnf.h"
 #include "grammar/json_schema.h"
 #include "grammar/machine.h"
 #include "grammar/regex.h"
+#include "grammar_flags.h"
 #include "json/json.h"
 
 namespace gptoss::cli {
@@ -19,14 +18,6 @@ struct GrammarArgs {
   std::string regex, grammar, lark;
   bool draft7 = false, compact = false, batch = false;
 };
-
-Result<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound(path + ": cannot be read");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 JsonSchemaOptions SchemaOptions(const GrammarArgs& args) {
   JsonSchemaOptions options;
@@ -81,19 +72,9 @@ int CheckBatch(const GrammarArgs& args) {
 
 Result<Automaton> Compile(const GrammarArgs& args, Json* schema) {
   if (!args.regex.empty()) return CompileRegex(args.regex);
-  if (!args.grammar.empty() || !args.lark.empty()) {
-    const std::string& path = args.grammar.empty() ? args.lark : args.grammar;
-    GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-    Result<Automaton> automaton = args.grammar.empty() ? CompileLark(text) : CompileGbnf(text);
-    return automaton.ok() ? std::move(automaton) : Result<Automaton>(automaton.status().WithContext(path));
-  }
-  std::string text = args.source;
-  if (text.find('{') == std::string::npos && text != "true" && text != "false") {
-    GPTOSS_ASSIGN_OR_RETURN(text, ReadFile(args.source));
-  }
-  Result<Json> json = ParseJson(text);
-  if (!json.ok()) return json.status().WithContext("SCHEMA");
-  *schema = *std::move(json);
+  if (!args.grammar.empty()) return CompileGrammarFile(args.grammar, /*lark=*/false);
+  if (!args.lark.empty()) return CompileGrammarFile(args.lark, /*lark=*/true);
+  GPTOSS_ASSIGN_OR_RETURN(*schema, ReadSchema(args.source));
   return CompileJsonSchema(*schema, SchemaOptions(args));
 }
 
@@ -108,7 +89,7 @@ int Check(GrammarArgs args) {
   if (!automaton.ok()) return Fail(automaton.status());
   std::cout << "supported: " << automaton->nodes.size() << " nodes, " << automaton->rules.size() << " rules\n";
   if (args.document.empty()) return 0;
-  Result<std::string> text = ReadFile(args.document);
+  Result<std::string> text = ReadTextFile(args.document);
   if (!text.ok()) return Fail(text.status());
   while (!other && !text->empty() && text->back() == '\n') text->pop_back();
   const auto machine = Machine::Create(*std::move(automaton), nullptr);

@@ -21,6 +21,8 @@ std::string_view StopReasonName(StopReason reason) {
       return "context_full";
     case StopReason::kCallback:
       return "cancelled";
+    case StopReason::kConstraintEnd:
+      return "grammar_end";
   }
   return "?";
 }
@@ -61,6 +63,9 @@ class Generation {
   Status SpeculativePass(const Proposal& proposal);
   /// Adds the next token to `sampled_`.
   Status Sample(std::span<float> logits);
+  /// Sets `mask_` for the next token.
+  Status FillMask();
+  bool ConstraintEnded() const { return request_.constraint != nullptr && request_.constraint->Ended(); }
   /// Gives out `sampled_` until one of them ends the output, and leaves in the sequence what was given out.
   void Deliver();
   /// False: the output ends with `token`.
@@ -74,6 +79,7 @@ class Generation {
   const int max_proposed_, prompt_tokens_;
   SpeculationController controller_;
   std::vector<float> logits_;
+  std::vector<uint64_t> mask_;         // empty: everything is allowed
   int known_;                          // tokens of the sequence before the pass
   std::vector<SampledToken> sampled_;  // that come after those
   Clock::time_point decode_start_;
@@ -111,6 +117,10 @@ Status Generation::Prefill() {
 Status Generation::Decode() {
   decode_start_ = Clock::now();
   if (request_.max_tokens <= 0) return Status();
+  if (ConstraintEnded()) {
+    result_.reason = StopReason::kConstraintEnd;
+    return Status();
+  }
   GPTOSS_RETURN_IF_ERROR(Sample(logits_));
   for (;;) {
     Deliver();
@@ -135,7 +145,10 @@ Proposal Generation::Propose() {
   const int room = runner_.options().max_context - known_;
   const int most = std::min({max_proposed_, wanted, room});
   if (most <= 0) return {};
-  Proposal proposal = request_.speculation.propose(sequence_.tokens(), most);
+  Proposal proposal;
+  // What must come next is worth the trust that the longest match has.
+  if (request_.constraint != nullptr) proposal = {.tokens = request_.constraint->Forced(), .matched = 4};
+  if (proposal.tokens.empty()) proposal = request_.speculation.propose(sequence_.tokens(), most);
   const int count = request_.speculation.adaptive ? controller_.Choose(proposal.matched) : most;
   if (proposal.tokens.size() > static_cast<size_t>(std::min(count, most))) {
     proposal.tokens.resize(static_cast<size_t>(std::min(count, most)));
@@ -161,7 +174,7 @@ Status Generation::SpeculativePass(const Proposal& proposal) {
     if (!holds) return Status();
     GPTOSS_RETURN_IF_ERROR(Sample(row));
     const size_t n = sampled_.size();
-    holds = n <= proposed && sampled_.back().id == proposal.tokens[n - 1];
+    holds = n <= proposed && sampled_.back().id == proposal.tokens[n - 1] && !ConstraintEnded();
     return Status();
   });
   result_.timings.proposed_tokens += static_cast<int>(proposed);
@@ -173,15 +186,32 @@ Status Generation::SpeculativePass(const Proposal& proposal) {
   return status;
 }
 
+Status Generation::FillMask() {
+  const auto vocab = static_cast<size_t>(runner_.model().config().vocab_size);
+  mask_.assign(std::max((vocab + 63) / 64, request_.constraint->mask_words()), 0);
+  GPTOSS_RETURN_IF_ERROR(request_.constraint->FillMask(std::span(mask_).first(request_.constraint->mask_words())));
+  // The tokenizer may know tokens that the model does not.
+  mask_.resize((vocab + 63) / 64);
+  if (vocab % 64 != 0) mask_.back() &= (uint64_t{1} << (vocab % 64)) - 1;
+  if (std::ranges::any_of(mask_, [](uint64_t word) { return word != 0; })) return Status();
+  return Unsupported("no token of the model's vocabulary (" + std::to_string(vocab) +
+                     " tokens) can continue what the grammar asks for: the tokenizer does not belong to the model");
+}
+
 Status Generation::Sample(std::span<float> logits) {
   const size_t position = result_.tokens.size() + sampled_.size();
-  SampledToken token = sampler_.Sample(logits, position);
+  if (request_.constraint != nullptr) GPTOSS_RETURN_IF_ERROR(FillMask());
+  SampledToken token = sampler_.Sample(logits, position, mask_);
   if (!token.finite) {
     return CorruptData("the model gave no finite logit after " +
                        std::to_string(known_ + static_cast<int>(sampled_.size())) +
                        " tokens: its weights are damaged (gptoss verify, or fetch them again)");
   }
   sampler_.Accept(token.id);
+  if (request_.constraint != nullptr) {
+    GPTOSS_ASSIGN_OR_RETURN(const bool legal, request_.constraint->Accept(token.id));
+    GPTOSS_CHECK(legal);
+  }
   sampled_.push_back(std::move(token));
   return Status();
 }
@@ -192,6 +222,9 @@ void Generation::Deliver() {
     ended_ = !Emit(sampled_[emitted]);
     ++emitted;
   }
+  // The constraint stands after the last sampled token, which the caller may not have wanted.
+  const size_t unwanted = sampled_.size() - static_cast<size_t>(emitted);
+  if (request_.constraint != nullptr && unwanted > 0) request_.constraint->Rollback(unwanted);
   // As after a plain step: the last token is not computed yet. What was proposed and held stays computed.
   runner_.Truncate(sequence_, known_ + emitted - 1);
   sequence_.Append(sampled_[emitted - 1].id);
@@ -208,6 +241,8 @@ bool Generation::Emit(const SampledToken& token) {
     result_.reason = StopReason::kStopToken;
   } else if (!go_on) {
     result_.reason = StopReason::kCallback;
+  } else if (&token == &sampled_.back() && ConstraintEnded()) {
+    result_.reason = StopReason::kConstraintEnd;
   } else if (output >= request_.max_tokens) {
     result_.reason = StopReason::kMaxTokens;
   } else if (prompt_tokens_ + output > runner_.options().max_context) {

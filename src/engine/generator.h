@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/constraint.h"
 #include "engine/model_runner.h"
 #include "engine/speculation.h"
 #include "sampling/sampler.h"
@@ -19,12 +20,15 @@ struct GenerateProfile {
 struct GenerateRequest {
   SamplingParams sampling;
   int max_tokens = 1 << 30;
-  std::vector<int32_t> stop_tokens;    // end the output; the stop token itself is part of it
-  SpeculationOptions speculation;      // does not change the tokens
+  std::vector<int32_t> stop_tokens;  // end the output; the stop token itself is part of it
+  SpeculationOptions speculation;    // does not change the tokens
+  /// What the output may be; null: anything. Moves along with the tokens that are given out. Not owned.
+  TokenConstraint* constraint = nullptr;
   GenerateProfile* profile = nullptr;  // added to when given
 };
 
-enum class StopReason { kStopToken, kMaxTokens, kContextFull, kCallback };
+/// kConstraintEnd: the output is whole, and nothing may follow.
+enum class StopReason { kStopToken, kMaxTokens, kContextFull, kCallback, kConstraintEnd };
 std::string_view StopReasonName(StopReason reason);
 
 struct GenerateTimings {
@@ -47,7 +51,8 @@ struct GenerateResult {
 using TokenCallback = std::function<bool(const SampledToken* token)>;
 
 /// Continues `sequence` (whose tokens include the prompt, at least one not yet computed). Sampled tokens are appended
-/// to it, so that a later call can go on. On failure: what ModelRunner::Compute says.
+/// to it, so that a later call can go on. On failure: what ModelRunner::Compute or the constraint says, or
+/// kUnsupported when the constraint allows no token of the model's vocabulary; the constraint's place is then open.
 Result<GenerateResult> Generate(ModelRunner& runner, Sequence& sequence, const GenerateRequest& request,
                                 const TokenCallback& callback);
 

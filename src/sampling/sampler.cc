@@ -24,13 +24,13 @@ Status OutOfRange(const char* field, double value, const char* range) {
 /// The same range test for every number; NaN is in no range.
 bool Within(double value, double low, double high) { return value >= low && value <= high; }
 
-void ForbidMasked(std::span<float> logits, std::span<const uint32_t> mask) {
-  GPTOSS_CHECK(mask.size() * 32 >= logits.size());
-  for (size_t word = 0; word * 32 < logits.size(); ++word) {
-    uint32_t forbidden = ~mask[word];
+void ForbidMasked(std::span<float> logits, std::span<const uint64_t> mask) {
+  GPTOSS_CHECK(mask.size() * 64 >= logits.size());
+  for (size_t word = 0; word * 64 < logits.size(); ++word) {
+    uint64_t forbidden = ~mask[word];
     if (forbidden == 0) continue;
-    const size_t begin = word * 32, end = std::min(begin + 32, logits.size());
-    if (forbidden == ~0u) {
+    const size_t begin = word * 64, end = std::min(begin + 64, logits.size());
+    if (forbidden == ~uint64_t{0}) {
       std::fill(logits.begin() + static_cast<ptrdiff_t>(begin), logits.begin() + static_cast<ptrdiff_t>(end),
                 kMinusInfinity);
       continue;
@@ -42,10 +42,10 @@ void ForbidMasked(std::span<float> logits, std::span<const uint32_t> mask) {
   }
 }
 
-int32_t LowestAllowed(size_t vocab_size, std::span<const uint32_t> mask) {
+int32_t LowestAllowed(size_t vocab_size, std::span<const uint64_t> mask) {
   for (size_t word = 0; word < mask.size(); ++word) {
     if (mask[word] == 0) continue;
-    const size_t id = word * 32 + static_cast<size_t>(std::countr_zero(mask[word]));
+    const size_t id = word * 64 + static_cast<size_t>(std::countr_zero(mask[word]));
     GPTOSS_CHECK(id < vocab_size);
     return static_cast<int32_t>(id);
   }
@@ -162,7 +162,7 @@ int32_t Sampler::Draw(std::span<float> logits, float max, uint64_t position) {
   return FindInCdf(logits, block_sums_, uniform * total);
 }
 
-SampledToken Sampler::Sample(std::span<float> logits, uint64_t position, std::span<const uint32_t> mask) {
+SampledToken Sampler::Sample(std::span<float> logits, uint64_t position, std::span<const uint64_t> mask) {
   GPTOSS_CHECK(!logits.empty());
   SampledToken token;
   const bool logprobs = params_.top_logprobs >= 0;

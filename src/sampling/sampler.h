@@ -57,9 +57,9 @@ class Sampler {
   void SetPrompt(std::span<const int32_t> tokens);
 
   /// Samples the token for output position `position` (0 for the first). `logits` [V] is changed in place. `mask`, when
-  /// not empty, has one bit a token (bit id % 32 of word id / 32): 0 forbids; at least one bit must be set. Logits that
+  /// not empty, has one bit a token (bit id % 64 of word id / 64): 0 forbids; at least one bit must be set. Logits that
   /// are NaN or infinite are never picked.
-  SampledToken Sample(std::span<float> logits, uint64_t position, std::span<const uint32_t> mask = {});
+  SampledToken Sample(std::span<float> logits, uint64_t position, std::span<const uint64_t> mask = {});
 
   /// Counts `token` as part of the output; call it for every token that is kept.
   void Accept(int32_t token);

@@ -211,12 +211,12 @@ TEST(Sampler, GreedyFindsTheLargestWhereverItIs) {
 }
 
 TEST(Sampler, MaskAllowsOnlyItsTokens) {
-  constexpr int kVocab = 100;  // not a multiple of 32
+  constexpr int kVocab = 100;  // not a multiple of 64
   const std::vector<float> logits = RandomLogits(kVocab, 3, 1);
   for (int only = 0; only < kVocab; ++only) {
     // Bits past the vocabulary mean nothing.
-    std::vector<uint32_t> mask = {0, 0, 0, 0xFFFFFFF0};
-    mask[static_cast<size_t>(only / 32)] |= 1u << (only % 32);
+    std::vector<uint64_t> mask = {0, ~uint64_t{0} << 36};
+    mask[static_cast<size_t>(only / 64)] |= uint64_t{1} << (only % 64);
     for (double temperature : {0.0, 1.0}) {
       SamplingParams params;
       params.temperature = temperature;
@@ -224,15 +224,47 @@ TEST(Sampler, MaskAllowsOnlyItsTokens) {
       EXPECT_EQ(Sampler(params).Sample(scratch, 3, mask).id, only);
     }
   }
-  const std::vector<uint32_t> mask = {0xFFFFFFFF, 0, 0x0000FFFF, 1};
+  const std::vector<uint64_t> mask = {0x0000FFFFFFFFFFFF, 0x10000FFFF};
   std::vector<float> masked = logits;
   for (size_t i = 0; i < kVocab; ++i) {
-    if ((mask[i / 32] >> (i % 32) & 1) == 0) masked[i] = -kInf;
+    if ((mask[i / 64] >> (i % 64) & 1) == 0) masked[i] = -kInf;
   }
   Sampler sampler{SamplingParams{}};
   for (uint64_t n = 0; n < 300; ++n) {
     std::vector<float> a = logits, b = masked;
     EXPECT_EQ(sampler.Sample(a, n, mask).id, sampler.Sample(b, n).id);
+  }
+}
+
+TEST(Sampler, MaskHoldsWithEveryProcessorAndLogprobsStayTheModels) {
+  constexpr int kVocab = 200;
+  const std::vector<float> logits = RandomLogits(kVocab, 3, 4);
+  SamplingParams params;
+  params.top_k = 20;
+  params.top_p = 0.9;
+  params.min_p = 0.01;
+  params.repetition_penalty = 1.3;
+  params.frequency_penalty = 0.5;
+  params.presence_penalty = 0.5;
+  params.logit_bias = {{0, 100.0f}, {64, 100.0f}};  // forbidden ones, made likely
+  params.top_logprobs = 2;
+  const std::vector<uint64_t> mask = {0xF0, 0, 0xFFFF0000, 0};
+  Sampler masked(params), free(params);
+  for (uint64_t n = 0; n < 200; ++n) {
+    std::vector<float> a = logits, b = logits;
+    const SampledToken token = masked.Sample(a, n, mask);
+    const auto id = static_cast<size_t>(token.id);
+    ASSERT_TRUE(mask[id / 64] >> (id % 64) & 1) << id;
+    ASSERT_EQ(token.top[0].id, free.Sample(b, n).top[0].id);
+    SamplingParams all;
+    all.top_logprobs = kVocab;
+    std::vector<float> c = logits;
+    for (const TokenLogprob& t : Sampler(all).Sample(c, n).top) {
+      if (t.id == token.id) {
+        ASSERT_EQ(t.logprob, token.logprob);
+      }
+    }
+    masked.Accept(token.id);
   }
 }
 
@@ -261,7 +293,7 @@ TEST(Sampler, SaysWhenNoLogitIsFinite) {
     params.temperature = temperature;
     params.top_logprobs = 2;
     std::vector<float> logits = {kNan, kInf, -kInf, kNan};
-    const std::vector<uint32_t> mask = {0b1100};
+    const std::vector<uint64_t> mask = {0b1100};
     SampledToken token = Sampler(params).Sample(logits, 0, mask);
     EXPECT_FALSE(token.finite);
     EXPECT_EQ(token.id, 2);

@@ -133,6 +133,42 @@ class Contracts(unittest.TestCase):
         self.assertEqual(documents[0]["timings"]["proposed_tokens"], 0)
         self.assertGreater(documents[2]["timings"]["proposed_tokens"], 0)
 
+    def test_generate_keeps_to_a_grammar(self):
+        grammars = pathlib.Path(self.folder.name)
+        (grammars / "g.gbnf").write_text('root ::= "x" [0-9] [0-9]\n')
+        (grammars / "g.lark").write_text('start: "y" ("a"|"b")\n')
+        schema = '{"type":"object","properties":{"n":{"type":"integer","minimum":0,"maximum":99}},"required":["n"],"additionalProperties":false}'
+        arguments = ["generate", "--model", MODEL, "--tokens-file", self.tokens_file("s7"), "--max-tokens", "60", "--json", "-q"]
+
+        def text(*flags):
+            result = run(*arguments, *flags)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            document = json.loads(result.stdout)
+            self.assertEqual(document["stop_reason"], "grammar_end")
+            return document["text"]
+
+        for seed in range(4):
+            document = json.loads(text("--json-schema", schema, "--seed", str(seed)))
+            self.assertEqual(list(document), ["n"])
+            self.assertIn(document["n"], range(100))
+        self.assertRegex(text("--regex", "(cat|dog){2}"), "^(cat|dog){2}$")
+        self.assertRegex(text("--grammar", str(grammars / "g.gbnf")), "^x[0-9]{2}$")
+        self.assertRegex(text("--grammar", str(grammars / "g.lark")), "^y[ab]$")
+
+    def test_a_bad_grammar_is_refused_before_the_model_is_opened(self):
+        arguments = ["generate", "--model", "/nonexistent", "--tokens-file", self.tokens_file("s7")]
+        for flags, message in (
+            (["--json-schema", '{"uniqueItems":true}'], "--json-schema: schema #/uniqueItems"),
+            (["--json-schema", "{"], "--json-schema: the schema"),
+            (["--regex", "(a"], "--regex: regular expression, byte 2"),
+            (["--grammar", "/nonexistent.gbnf"], "--grammar: /nonexistent.gbnf"),
+        ):
+            result = run(*arguments, *flags)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(message, result.stderr)
+            self.assertEqual(len(result.stderr.splitlines()), 1)
+        self.assertEqual(run(*arguments, "--regex", "a", "--json-schema", "true").returncode, 2)
+
     def test_generate_profile(self):
         arguments = ["generate", "--model", MODEL, "--tokens-file", self.tokens_file("s7"), "--max-tokens", "4", "-q"]
         document = json.loads(run(*arguments, "--profile", "--json").stdout)
