@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "grammar/char_dfa.h"
-#include "grammar/schema_shape.h"
+#include "grammar/schema_reader.h"
 
 namespace gptoss {
 namespace {

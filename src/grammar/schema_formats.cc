@@ -1,8 +1,9 @@
+#include "grammar/schema_formats.h"
+
 #include <map>
 #include <string>
 
 #include "base/check.h"
-#include "grammar/schema_shape.h"
 
 namespace gptoss {
 namespace {

@@ -1,16 +1,13 @@
-// A JSON Schema taken apart: what it demands of each type, with references followed and combinations multiplied out.
+// What a JSON Schema demands of each type, where no alternatives are left.
 #pragma once
 
-#include <map>
-#include <memory>
+#include <cstdint>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/status.h"
-#include "grammar/json_schema.h"
 #include "grammar/number_range.h"
 #include "grammar/regex.h"
 #include "json/json.h"
@@ -71,57 +68,9 @@ struct Shape {
   std::vector<std::string> Keys() const;
 };
 
+/// As the schema language compares: 1 equals 1.0, and the order of keys does not count.
 bool JsonEquals(const Json& a, const Json& b);
+/// Without repetitions and without `true`, which demands nothing.
 SchemaSet MakeSchemaSet(std::vector<SchemaRef> refs);
-
-class SchemaReader {
- public:
-  /// Keeps references to `root`.
-  static Result<SchemaReader> Create(const Json& root, SchemaDialect dialect);
-
-  SchemaRef root() const { return {root_, "#"}; }
-  /// The alternatives of which one or more must hold.
-  Result<std::vector<Shape>> Expand(const SchemaSet& set);
-  /// Whether a value is valid, by the same reading of the schema.
-  Result<bool> Validates(const Json& value, const SchemaSet& set, int depth = 0);
-  Result<bool> Validates(const Json& value, const Shape& shape, int depth);
-
- private:
-  struct Choice {
-    std::vector<SchemaRef> branches;
-    bool exclusive;  // oneOf
-    std::string pointer;
-  };
-  struct Partial {
-    Shape shape;
-    std::vector<Choice> choices;
-    std::set<const Json*> seen;
-  };
-
-  SchemaReader(const Json& root, bool draft7) : root_(&root), draft7_(draft7) {}
-  Status IndexAnchors(const Json& json, const std::string& pointer, int depth);
-  Result<SchemaRef> Resolve(const std::string& ref, const std::string& pointer) const;
-  Status Collect(const SchemaRef& ref, Partial* out, int depth);
-  Status CollectKeyword(const std::string& keyword, const Json& value, const SchemaRef& in, Partial* out, int depth);
-  Status CollectStructure(const std::string& keyword, const Json& value, const SchemaRef& in, Partial* out,
-                          bool* known);
-  Status CollectScalar(const std::string& keyword, const Json& value, const std::string& at, Shape* shape, bool* known);
-  Status CollectTypes(const Json& value, const std::string& at, bool nullable, Shape* shape);
-  Status CollectArrays(const SchemaRef& in, Shape* shape);
-  Status CollectObjects(const SchemaRef& in, Shape* shape);
-  Status ExpandPartial(Partial partial, std::vector<Shape>* out, int depth);
-  Status CheckExclusive(const Choice& choice, const Partial& common, int depth);
-  Result<bool> Disjoint(const Shape& a, const Shape& b, int depth);
-  Result<bool> DisjointObjects(const Shape& a, const Shape& b, int depth);
-  Result<bool> DisjointStrings(const Shape& a, const Shape& b);
-
-  const Json* root_;
-  bool draft7_;
-  size_t work_ = 0;
-  std::map<std::string, SchemaRef> anchors_;
-};
-
-/// The body of a string with this format, or null when the format is not known.
-Regex FormatRegex(const std::string& format);
 
 }  // namespace gptoss
