@@ -4,7 +4,13 @@
 // which the tile kernels use; AArch64 is served by NEON.
 #pragma once
 
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE_256 | HWY_SVE2 | HWY_SVE2_128 | HWY_RVV)
+#define GPTOSS_CPU_UNUSED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE_256 | HWY_SVE2 | HWY_SVE2_128 | HWY_RVV)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// The sources are the same for every target: two of them show what the sanitizers can find.
+#define HWY_DISABLED_TARGETS (GPTOSS_CPU_UNUSED_TARGETS | HWY_SSE4 | HWY_AVX3)
+#else
+#define HWY_DISABLED_TARGETS GPTOSS_CPU_UNUSED_TARGETS
+#endif
 
 // With run-time dispatch Highway compiles NEON for the optional cryptography extension, which machines such as the
 // Raspberry Pi 4 lack and no kernel here uses. NEON itself is in every AArch64 machine: static dispatch serves them
