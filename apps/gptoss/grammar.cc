@@ -26,9 +26,10 @@ JsonSchemaOptions SchemaOptions(const GrammarArgs& args) {
   return options;
 }
 
-bool IsInLanguage(const std::shared_ptr<Machine>& machine, const std::string& text) {
-  const Result<Machine::StateId> end = machine->Step(machine->start(), text);
-  return end.ok() && machine->Accepts(*end);
+/// On failure: kResourceExhausted past the machine's limits.
+Result<bool> IsInLanguage(const std::shared_ptr<Machine>& machine, const std::string& text) {
+  GPTOSS_ASSIGN_OR_RETURN(const Machine::StateId end, machine->Step(machine->start(), text));
+  return machine->Accepts(end);
 }
 
 /// Length of the longest beginning of `text` that some text of the language has.
@@ -55,7 +56,8 @@ Result<Json> CheckLine(const std::string& line, const GrammarArgs& args) {
   const auto machine = Machine::Create(*std::move(automaton), nullptr);
   Json accepted = Json::array();
   for (const Json& document : *documents) {
-    accepted.push_back(IsInLanguage(machine, CanonicalJson(document, *schema)));
+    GPTOSS_ASSIGN_OR_RETURN(const bool valid, IsInLanguage(machine, CanonicalJson(document, *schema)));
+    accepted.push_back(valid);
   }
   return Json{{"supported", true}, {"accepted", accepted}};
 }
@@ -75,35 +77,58 @@ Result<Automaton> Compile(const GrammarArgs& args, Json* schema) {
   if (!args.grammar.empty()) return CompileGrammarFile(args.grammar, /*lark=*/false);
   if (!args.lark.empty()) return CompileGrammarFile(args.lark, /*lark=*/true);
   GPTOSS_ASSIGN_OR_RETURN(*schema, ReadSchema(args.source));
-  return CompileJsonSchema(*schema, SchemaOptions(args));
+  Result<Automaton> automaton = CompileJsonSchema(*schema, SchemaOptions(args));
+  const bool is_file = args.source.find('{') == std::string::npos;
+  return automaton.ok() || !is_file ? std::move(automaton)
+                                    : Result<Automaton>(automaton.status().WithContext(args.source));
+}
+
+int CheckDocument(const GrammarArgs& args, const std::shared_ptr<Machine>& machine, bool is_json, const Json& schema) {
+  Result<std::string> text = ReadTextFile(args.document);
+  if (!text.ok()) return Fail(text.status());
+  while (is_json && !text->empty() && text->back() == '\n') text->pop_back();
+  Result<bool> valid = IsInLanguage(machine, *text);
+  if (valid.ok() && *valid) {
+    std::cout << "in the language\n";
+    return 0;
+  }
+  std::string canonical;
+  if (valid.ok() && is_json) {
+    const Result<Json> document = ParseJson(*text);
+    if (!document.ok()) return Fail(document.status().WithContext(args.document));
+    canonical = CanonicalJson(*document, schema);
+    valid = IsInLanguage(machine, canonical);
+  }
+  if (!valid.ok()) return Fail(valid.status().WithContext(args.document));
+  if (*valid) {
+    std::cout << "valid, but not written as the grammar writes it: " << canonical << '\n';
+    return 0;
+  }
+  const size_t prefix = LongestPrefix(machine, *text);
+  const char* how = prefix == text->size() ? "it ends too early, after " : "it goes wrong after ";
+  return Fail(InvalidArgument(args.document + ": not in the language: " + how + std::to_string(prefix) + " bytes"));
 }
 
 int Check(GrammarArgs args) {
-  if (args.batch) return CheckBatch(args);
-  const bool other = !args.regex.empty() || !args.grammar.empty() || !args.lark.empty();
-  // With a flag for the grammar the only argument is the document.
-  if (other && args.document.empty()) std::swap(args.document, args.source);
-  if (!other && args.source.empty()) return UsageError("grammar check: name a SCHEMA, --regex, --grammar or --lark");
+  const bool is_json = args.regex.empty() && args.grammar.empty() && args.lark.empty();
+  if (args.batch) {
+    if (args.source.empty()) return CheckBatch(args);
+    return UsageError("grammar check: --batch reads schemas from stdin; leave out '" + args.source + "'");
+  }
+  if (is_json && args.source.empty()) return UsageError("grammar check: name a SCHEMA, --regex, --grammar or --lark");
+  if (!is_json) {
+    if (!args.document.empty()) {
+      return UsageError("grammar check: beside --regex, --grammar or --lark there is no SCHEMA; leave out '" +
+                        args.source + "'");
+    }
+    std::swap(args.document, args.source);
+  }
   Json schema;
   Result<Automaton> automaton = Compile(args, &schema);
   if (!automaton.ok()) return Fail(automaton.status());
   std::cout << "supported: " << automaton->nodes.size() << " nodes, " << automaton->rules.size() << " rules\n";
   if (args.document.empty()) return 0;
-  Result<std::string> text = ReadTextFile(args.document);
-  if (!text.ok()) return Fail(text.status());
-  while (!other && !text->empty() && text->back() == '\n') text->pop_back();
-  const auto machine = Machine::Create(*std::move(automaton), nullptr);
-  if (IsInLanguage(machine, *text)) {
-    std::cout << "in the language\n";
-    return 0;
-  }
-  const Result<Json> document = other ? Result<Json>(InvalidArgument("")) : ParseJson(*text);
-  if (document.ok() && IsInLanguage(machine, CanonicalJson(*document, schema))) {
-    std::cout << "valid, but not written as the grammar writes it: " << CanonicalJson(*document, schema) << '\n';
-    return 0;
-  }
-  return Fail(InvalidArgument(args.document + ": not in the language; nothing that is has more of it than its first " +
-                              std::to_string(LongestPrefix(machine, *text)) + " bytes"));
+  return CheckDocument(args, Machine::Create(*std::move(automaton), nullptr), is_json, schema);
 }
 
 }  // namespace
@@ -114,16 +139,18 @@ void RegisterGrammar(CLI::App& app, int* exit_code) {
   CLI::App* check = command->add_subcommand("check", "Says whether a schema is supported, and a document valid");
   auto args = std::make_shared<GrammarArgs>();
   check->add_option("SCHEMA", args->source, "A JSON Schema: a file, or the text itself");
-  check->add_option("DOCUMENT", args->document, "A file to check");
+  check->add_option("DOCUMENT", args->document,
+                    "A file to check; beside --regex, --grammar or --lark the only argument");
   auto* regex = check->add_option("--regex", args->regex, "A regular expression in place of SCHEMA");
   auto* grammar = check->add_option("--grammar", args->grammar, "A GBNF file in place of SCHEMA");
   auto* lark = check->add_option("--lark", args->lark, "A Lark file in place of SCHEMA");
   regex->excludes(grammar)->excludes(lark);
   grammar->excludes(lark);
-  check->add_flag("--draft7", args->draft7, "Read SCHEMA by draft 7 whatever its $schema says");
-  check->add_flag("--compact", args->compact, "No spaces after ':' and ','");
-  check->add_flag("--batch", args->batch,
-                  "JSONL on stdin: {\"schema\":…,\"documents\":[…]} to {\"supported\",\"accepted\"}");
+  auto* draft7 = check->add_flag("--draft7", args->draft7, "Read SCHEMA by draft 7 whatever its $schema says");
+  auto* compact = check->add_flag("--compact", args->compact, "No spaces after ':' and ','");
+  auto* batch = check->add_flag("--batch", args->batch,
+                                "JSONL on stdin: {\"schema\":…,\"documents\":[…]} to {\"supported\",\"accepted\"}");
+  for (CLI::Option* other : {regex, grammar, lark}) other->excludes(draft7)->excludes(compact)->excludes(batch);
   check->callback([args, exit_code] { *exit_code = Check(*args); });
 }
 

@@ -264,6 +264,48 @@ class Contracts(unittest.TestCase):
         document = json.loads(run("info", "--json").stdout)
         self.assertIn(document["cpu"]["chosen"], [t["name"] for t in document["cpu"]["targets"] if t["available"]])
 
+    def test_grammar_check(self):
+        def file(name, text):
+            path = pathlib.Path(self.folder.name) / name
+            path.write_text(text)
+            return str(path)
+
+        schema = file("s.json", '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}')
+        whole, spaced = file("whole.json", '{"a":1}\n'), file("spaced.json", '{ "a" : 1 }')
+        sums = file("sums.gbnf", 'root ::= [0-9] ("+" [0-9])*\n')
+        for word, arguments in [
+            ("supported", [schema]),
+            ("in the language", [schema, whole]),
+            ("not written as", [schema, spaced]),
+            ("in the language", ["--grammar", sums, file("sum.txt", "1+2")]),
+        ]:
+            result = run("grammar", "check", *arguments)
+            self.assertEqual(result.returncode, 0, (arguments, result.stderr))
+            self.assertIn(word, result.stdout)
+        request = json.dumps({"schema": {"type": "integer"}, "documents": [1, "x"]})
+        batch = run("grammar", "check", "--batch", stdin=request + "\n")
+        self.assertEqual(json.loads(batch.stdout), {"supported": True, "accepted": [True, False]})
+        broken = file("broken.json", '{"type":')
+        for code, words, arguments in [
+            (1, ["not valid JSON"], ["{bad"]),
+            (1, ["broken.json", "not valid JSON"], [schema, broken]),
+            (1, ["not.json", "#/not", "keyword not"], [file("not.json", '{"not":{}}')]),
+            (1, ["/nonexistent"], ["/nonexistent"]),
+            (1, ["/nonexistent"], [schema, "/nonexistent"]),
+            (1, ["wrong.json", "after 5 bytes"], [schema, file("wrong.json", '{"a":"x"}')]),
+            (1, ["short.txt", "too early"], ["--grammar", sums, file("short.txt", "1+")]),
+            (1, ["undefined.gbnf", "line 1"], ["--grammar", file("undefined.gbnf", "root ::= x\n")]),
+            (1, ["look-around"], ["--regex", "(?=a)"]),
+            (2, ["SCHEMA"], []),
+            (2, [schema], ["--regex", "a", schema, whole]),
+            (2, ["--regex", "--draft7"], ["--regex", "a", "--draft7"]),
+            (2, ["--batch", schema], ["--batch", schema]),
+        ]:
+            result = run("grammar", "check", *arguments)
+            self.assertEqual(result.returncode, code, (arguments, result.stderr))
+            for word in words:
+                self.assertIn(word, result.stderr)
+
     def test_errors_name_what_is_at_fault(self):
         tokens = self.tokens_file("s7")
         bad = self.folder.name + "/bad.json"
