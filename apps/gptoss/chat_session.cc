@@ -79,6 +79,12 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
   request.stop_tokens = {format.return_, format.call};
   if (format.end_of_text >= 0) request.stop_tokens.push_back(format.end_of_text);
 
+  std::unique_ptr<TokenConstraint> constraint;
+  if (options_.answers.machine != nullptr) {
+    GPTOSS_ASSIGN_OR_RETURN(constraint, ConstraintOf(prompt.size()));
+    request.constraint = constraint.get();
+  }
+
   ChatTurn turn;
   turn.conversation_tokens = static_cast<int>(prompt.size());
   int tokens = 0;
@@ -104,6 +110,18 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
   turn.answered = reader.answered();
   for (Message& message : reader.TakeMessages()) history_.Add(std::move(message));
   return turn;
+}
+
+Result<std::unique_ptr<TokenConstraint>> ChatSession::ConstraintOf(size_t prompt_tokens) const {
+  constexpr size_t kMostReserve = 1024;  // of a long turn; of a short one, half is kept for the answer
+  const auto room = static_cast<size_t>(model_.runner->options().max_context) - prompt_tokens;
+  TurnOptions turn;
+  turn.final_answer = options_.answers.machine;
+  turn.allow_preamble = false;
+  turn.max_tokens = std::min(static_cast<size_t>(options_.max_tokens), room);
+  turn.answer_reserve = std::min(turn.max_tokens / 2, kMostReserve);
+  GPTOSS_ASSIGN_OR_RETURN(auto grammar, TurnGrammar::Create(options_.answers.tokens, std::move(turn)));
+  return std::unique_ptr<TokenConstraint>(new TurnConstraint(options_.answers.tokens, std::move(grammar)));
 }
 
 void ChatSession::Rewind(const std::vector<TokenId>& prompt) {

@@ -11,6 +11,7 @@
 #include "chat_history.h"
 #include "engine/generator.h"
 #include "engine/traffic.h"
+#include "grammar_flags.h"
 #include "harmony/render.h"
 #include "model_session.h"
 #include "sampling/sampler.h"
@@ -23,6 +24,7 @@ struct ChatOptions {
   int max_tokens = 1 << 30;  // of one answer, reasoning included
   SpeculationOptions speculation;
   bool profile = false;
+  OpenedGrammar answers;  // what answers must be; reasoning stays free
 };
 
 struct TurnProfile {
@@ -59,6 +61,8 @@ class ChatSession {
   ChatSession(ModelSession& model, Renderer renderer, StopSequences stops, std::shared_ptr<const Tokenizer> tokenizer,
               ChatSetup setup, ChatOptions options);
   Result<ChatTurn> Answer(AnswerListener* listener, const std::function<bool(int tokens)>& on_token);
+  /// What a turn after a prompt of so many tokens may be.
+  Result<std::unique_ptr<TokenConstraint>> ConstraintOf(size_t prompt_tokens) const;
   /// Makes the sequence hold `prompt`, with as much of it computed as the last turn left behind.
   void Rewind(const std::vector<TokenId>& prompt);
 

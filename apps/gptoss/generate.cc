@@ -41,10 +41,11 @@ int RunGenerate(GenerateFlags flags) {
   if (sequences->size() != 1) return Fail(InvalidArgument(flags.tokens_file + ": generate takes one sequence"));
   const std::vector<int32_t>& prompt = sequences->front();
   // What is wrong with a grammar is said before a model is loaded for it.
-  const auto machine = OpenGrammar(flags.grammar, flags.model);
-  if (!machine.ok()) return Fail(machine.status());
+  const auto grammar = OpenGrammar(flags.grammar, flags.model);
+  if (!grammar.ok()) return Fail(grammar.status());
+  const auto& machine = grammar->machine;
   std::optional<GrammarConstraint> constraint;
-  if (*machine != nullptr) flags.request.constraint = &constraint.emplace(*machine, flags.request.stop_tokens);
+  if (machine != nullptr) flags.request.constraint = &constraint.emplace(machine, flags.request.stop_tokens);
   flags.model.context = std::max(flags.model.context, static_cast<int>(prompt.size()) + flags.request.max_tokens);
   auto session = ModelSession::Open(flags.model);
   if (!session.ok()) return Fail(session.status());
@@ -65,7 +66,7 @@ int RunGenerate(GenerateFlags flags) {
                      {"stop_reason", StopReasonName(result->reason)},
                      {"timings", TimingsJson(result->timings, (*session)->load_s)}};
     if (result->reason == StopReason::kStopToken) ids.pop_back();
-    if (*machine != nullptr) document["text"] = ReplaceInvalidUtf8((*machine)->tokens().tokenizer().Decode(ids));
+    if (machine != nullptr) document["text"] = ReplaceInvalidUtf8(machine->tokens().tokenizer().Decode(ids));
     if (flags.profile) document["profile"] = {{"prefill", ProfileJson(prefill)}, {"decode", ProfileJson(decode)}};
     std::printf("%s\n", WriteJson(document).c_str());
   } else {

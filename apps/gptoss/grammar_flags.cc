@@ -53,12 +53,13 @@ Result<Automaton> CompileGrammarFile(const std::string& path, bool lark) {
   return automaton.ok() ? std::move(automaton) : Result<Automaton>(automaton.status().WithContext(path));
 }
 
-Result<std::shared_ptr<Machine>> OpenGrammar(const GrammarFlags& flags, const ModelFlags& model) {
-  if (flags.json_schema.empty() && flags.regex.empty() && flags.grammar.empty()) return std::shared_ptr<Machine>();
+Result<OpenedGrammar> OpenGrammar(const GrammarFlags& flags, const ModelFlags& model) {
+  if (flags.json_schema.empty() && flags.regex.empty() && flags.grammar.empty()) return OpenedGrammar();
   GPTOSS_ASSIGN_OR_RETURN(Automaton automaton, Compile(flags));
   GPTOSS_ASSIGN_OR_RETURN(auto tokenizer, OpenTokenizer(model));
   GPTOSS_ASSIGN_OR_RETURN(auto tokens, TokenIndex::Create(std::move(tokenizer)));
-  return Machine::Create(std::move(automaton), std::move(tokens));
+  auto machine = Machine::Create(std::move(automaton), tokens);
+  return OpenedGrammar{std::move(tokens), std::move(machine)};
 }
 
 }  // namespace gptoss::cli

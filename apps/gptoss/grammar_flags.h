@@ -29,8 +29,12 @@ Result<Json> ReadSchema(const std::string& source);
 /// On failure: naming the file and the line.
 Result<Automaton> CompileGrammarFile(const std::string& path, bool lark);
 
-/// The grammar over the tokens that the model's tokenizer has; null without any of the flags.
+struct OpenedGrammar {
+  std::shared_ptr<const TokenIndex> tokens;  // of the model's tokenizer
+  std::shared_ptr<Machine> machine;          // null without any of the flags
+};
+
 /// On failure: why the grammar is not one, or not supported, naming the flag; or what OpenTokenizer says.
-Result<std::shared_ptr<Machine>> OpenGrammar(const GrammarFlags& flags, const ModelFlags& model);
+Result<OpenedGrammar> OpenGrammar(const GrammarFlags& flags, const ModelFlags& model);
 
 }  // namespace gptoss::cli

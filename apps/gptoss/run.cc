@@ -15,6 +15,7 @@
 #include "base/utf8.h"
 #include "chat_repl.h"
 #include "commands.h"
+#include "grammar_flags.h"
 #include "line_editor.h"
 #include "sampling_flags.h"
 
@@ -28,6 +29,7 @@ struct RunFlags {
   ModelFlags model;
   std::vector<std::string> prompt;
   ChatSetup setup;
+  GrammarFlags grammar;
   ChatOptions options;
   ChatDisplay display;
   std::string effort = "medium";
@@ -125,6 +127,9 @@ int RunChat(RunFlags& flags) {
   WarnIfRandom(flags.model);
   const auto tokenizer = OpenTokenizer(flags.model);
   if (!tokenizer.ok()) return Fail(tokenizer.status());
+  auto answers = OpenGrammar(flags.grammar, flags.model);
+  if (!answers.ok()) return Fail(answers.status());
+  flags.options.answers = *std::move(answers);
   const auto model = ModelSession::Open(flags.model);
   if (!model.ok()) return Fail(model.status());
   const auto session = ChatSession::Create(**model, *tokenizer, flags.setup, flags.options);
@@ -170,6 +175,7 @@ void RegisterRun(CLI::App& app, int* exit_code) {
   command->add_flag("--stats", flags->display.stats, "Tokens per second after each answer");
   command->add_flag("--profile", flags->options.profile, "Time, share and GB/s by stage after each answer");
   AddOutputFlags(*command, flags.get());
+  AddGrammarFlags(*command, &flags->grammar);
   command->footer(
       "Examples:\n  gptoss run --model gpt-oss-20b\n  gptoss run --model gpt-oss-20b \"Why is the sky blue?\"\n"
       "  git diff | gptoss run --model gpt-oss-20b \"Write a commit message for this change.\"");

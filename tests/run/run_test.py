@@ -50,6 +50,26 @@ class OneShot(unittest.TestCase):
         self.assertEqual(first, run("--seed", "5", "--max-tokens", "30", "Hello")[1])
         self.assertNotEqual(first, run("--seed", "6", "--max-tokens", "30", "Hello")[1])
 
+    def test_answers_keep_to_a_grammar_and_reasoning_does_not(self):
+        schema = '{"type":"object","properties":{"n":{"type":"integer","minimum":0,"maximum":99}},"required":["n"],"additionalProperties":false}'
+        outputs = set()
+        for seed in "123":
+            flags = ["-q", "--seed", seed, "--max-tokens", "120", "Hello"]
+            code, out, err = run("--json-schema", schema, *flags)
+            self.assertEqual(code, 0, err)
+            document = json.loads(out)
+            self.assertEqual(list(document), ["n"])
+            self.assertIn(document["n"], range(100))
+            outputs.add(out)
+            self.assertEqual(out, run("--json-schema", schema, "--speculate", "off", *flags)[1])
+            shown = run("--json-schema", schema, "--reasoning", "show", *flags)
+            self.assertTrue(shown[1].endswith(out))
+        self.assertGreater(len(outputs), 1)
+        self.assertRegex(run("--regex", "(yes|no)", *flags)[1], b"^(yes|no)\n$")
+        code, _, err = run("-q", "--regex", "(a", "Hello")
+        self.assertEqual(code, 1)
+        self.assertIn("--regex: regular expression, byte 2", err)
+
     def test_settings_reach_the_prompt(self):
         plain = run("--seed", "5", "--max-tokens", "30", "Hello")[1]
         for flags in (["--effort", "high"], ["--system", "You are Ada."], ["--developer", "Be brief."]):
