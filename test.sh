@@ -37,7 +37,7 @@ ctests() {
   local preset=$1
   shift
   local status=0
-  ctest --test-dir "build/$preset" -V --timeout 900 "$@" >"$log" 2>&1 || status=$?
+  ctest --test-dir "build/$preset" -V -j "$jobs" --timeout 900 "$@" >"$log" 2>&1 || status=$?
   local ok bad entries
   ok=$(grep -cE '^[0-9]+: \[       OK \]' "$log")
   bad=$(grep -cE '^[0-9]+: \[  FAILED  \] [^ ]+\.[^ ]+.*\(.*ms\)$' "$log")
@@ -93,7 +93,7 @@ for step in "${steps[@]}"; do
       note "fuzzers, a few seconds each"
       if tests=OFF build fuzz fuzzers; then
         for fuzzer in build/fuzz/src/*/*_fuzz; do
-          check "$(basename "$fuzzer")" "$fuzzer" -max_total_time=8 -rss_limit_mb=2048 -timeout=10 -print_final_stats=0
+          check "$(basename "$fuzzer")" "$fuzzer" -max_total_time=5 -rss_limit_mb=2048 -timeout=10 -print_final_stats=0
         done
       else
         failed=$((failed + 1))
