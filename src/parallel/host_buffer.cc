@@ -35,12 +35,13 @@ HostBuffer::~HostBuffer() {
 }
 
 Status HostBuffer::Commit() {
-  if (size_ == 0 || madvise(data_, size_, MADV_POPULATE_WRITE) == 0) return Status();
-  if (errno == ENOMEM || errno == EFAULT) {
+  if (size_ == 0) return Status();
+  if (madvise(data_, size_, MADV_POPULATE_WRITE) != 0 && (errno == ENOMEM || errno == EFAULT)) {
     return ResourceExhausted("cannot commit " + std::to_string(size_) +
                              " bytes of memory: the system has no more; use a shorter context or a smaller model");
   }
-  // Kernels before 5.14 do not know the advice: writing to each page does the same.
+  // Kernels before 5.14 do not know the advice, and emulators accept it without acting: writing to each page does the
+  // same, and costs little where the pages are there.
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   for (size_t at = 0; at < size_; at += page) {
     volatile std::byte* byte = data_ + at;
