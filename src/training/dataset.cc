@@ -67,8 +67,9 @@ Result<Example> MakeExample(const Renderer& renderer, const Conversation& conver
     const size_t first = ids.size();
     GPTOSS_RETURN_IF_ERROR(renderer.RenderMessage(messages[i], render.official, has_tools, &ids));
     example.weights.resize(ids.size(), WeightOf(messages[i], options));
-    if (!goes_on) std::fill_n(example.weights.begin() + static_cast<int64_t>(first), opening, 0.0f);
-    goes_on = messages[i].author.role == Role::kAssistant && !IsCall(messages[i]);
+    const bool by_model = messages[i].author.role == Role::kAssistant;
+    if (by_model && !goes_on) std::fill_n(example.weights.begin() + static_cast<int64_t>(first), opening, 0.0f);
+    goes_on = by_model && !IsCall(messages[i]);
   }
   GPTOSS_CHECK(ids.size() == example.tokens.size());  // the conversation is its messages, one after the other
   if (std::all_of(example.weights.begin(), example.weights.end(), [](float w) { return w == 0.0f; })) {
