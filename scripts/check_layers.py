@@ -40,7 +40,11 @@ ALLOWED = {
 # The only places that choose a backend; they may use everything.
 UNRESTRICTED = {"apps", "capi"}
 # Single headers that layers above the folder share, wherever the folder itself is out of reach.
-SHARED_HEADERS = {"checkpoint/model_config.h": {"engine"}, "tensor/float_convert.h": {"engine"}}
+SHARED_HEADERS = {
+    "checkpoint/model_config.h": {"engine"},
+    "tensor/float_convert.h": {"engine"},
+    "sampling/stop_sequences.h": {"server"},
+}
 
 SOURCE_SUFFIXES = {".h", ".cc", ".cu", ".cuh", ".inc"}
 WARN_LINES, FAIL_LINES, WARN_FUNCTION_LINES = 500, 800, 60
