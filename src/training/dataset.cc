@@ -41,6 +41,31 @@ float WeightOf(const Message& message, const DatasetOptions& options) {
   return options.final_weight;
 }
 
+bool IsFinal(const Message& message) { return message.author.role == Role::kAssistant && message.channel == "final"; }
+
+/// The messages that the model saw when it wrote the last turn, and that turn: a final that ends the conversation keeps
+/// the analysis that led to it, while that of earlier turns is dropped as it is when the model runs.
+std::vector<size_t> TrainedMessages(std::span<const Message> messages) {
+  const bool ends_in_final = !messages.empty() && IsFinal(messages.back());
+  std::vector<size_t> kept = KeptMessages(messages.first(messages.size() - (ends_in_final ? 1 : 0)), {});
+  if (ends_in_final) kept.push_back(messages.size() - 1);
+  return kept;
+}
+
+/// [messages] true where an assistant's message came of analysis that is no longer there. To learn from it would be to
+/// learn to answer without thinking.
+std::vector<bool> WithoutTheirReasons(std::span<const Message> messages, std::span<const size_t> kept) {
+  std::vector<bool> dropped(messages.size(), true), lost(messages.size(), false);
+  for (const size_t i : kept) dropped[i] = false;
+  bool in_this_turn = false;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].author.role == Role::kUser) in_this_turn = false;
+    in_this_turn = in_this_turn || dropped[i];
+    lost[i] = in_this_turn;
+  }
+  return lost;
+}
+
 Result<Example> ExampleOfLine(const Renderer& renderer, std::string_view line, const DatasetOptions& options) {
   GPTOSS_ASSIGN_OR_RETURN(const Json json, ParseJson(line));
   const Json* inner = FindField(json, "conversation");
@@ -53,20 +78,25 @@ Result<Example> ExampleOfLine(const Renderer& renderer, std::string_view line, c
 Result<Example> MakeExample(const Renderer& renderer, const Conversation& conversation, const DatasetOptions& options) {
   const std::vector<Message>& messages = conversation.messages;
   GPTOSS_RETURN_IF_ERROR(CheckCalls(messages));
+  const std::vector<size_t> kept = TrainedMessages(messages);
+  const std::vector<bool> lost = WithoutTheirReasons(messages, kept);
   RenderOptions render;
   render.training = true;
+  render.auto_drop_analysis = false;  // what is dropped is gone already
+  Conversation seen;
+  for (const size_t i : kept) seen.messages.push_back(messages[i]);
   Example example;
-  GPTOSS_ASSIGN_OR_RETURN(example.tokens, renderer.RenderConversation(conversation, render));
+  GPTOSS_ASSIGN_OR_RETURN(example.tokens, renderer.RenderConversation(seen, render));
 
   // Message by message once more: only so are their borders known.
   const bool has_tools = HasFunctionTools(messages);
   const size_t opening = 1 + renderer.tokenizer().Encode(RoleName(Role::kAssistant)).size();
   std::vector<TokenId> ids;
   bool goes_on = false;  // the message before was an assistant's, and no call
-  for (const size_t i : KeptMessages(messages, render)) {
+  for (const size_t i : kept) {
     const size_t first = ids.size();
     GPTOSS_RETURN_IF_ERROR(renderer.RenderMessage(messages[i], render.official, has_tools, &ids));
-    example.weights.resize(ids.size(), WeightOf(messages[i], options));
+    example.weights.resize(ids.size(), lost[i] ? 0.0f : WeightOf(messages[i], options));
     const bool by_model = messages[i].author.role == Role::kAssistant;
     if (by_model && !goes_on) std::fill_n(example.weights.begin() + static_cast<int64_t>(first), opening, 0.0f);
     goes_on = by_model && !IsCall(messages[i]);

@@ -43,7 +43,8 @@ struct Dataset {
 };
 
 /// One conversation: {"messages": [...]} or {"conversation": {"messages": [...]}}, in the form of message_json.h.
-/// Earlier analysis is dropped as it is when the model runs; a last final ends in <|return|>.
+/// The last turn is whole and a last final ends in <|return|>; analysis of earlier turns is dropped as it is when the
+/// model runs, and what the assistant said because of it has no weight.
 /// On failure: kInvalidArgument saying what is wrong: a field, a call without result, a result without call, no
 /// message of an assistant, a conversation longer than the context.
 Result<Example> MakeExample(const Renderer& renderer, const Conversation& conversation, const DatasetOptions& options);

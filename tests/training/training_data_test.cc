@@ -45,13 +45,29 @@ TEST(Dataset, OnlyWhatTheAssistantWritesHasLoss) {
   ASSERT_EQ(data.examples.size(), 2u);
   EXPECT_EQ(Marked(renderer, data.examples[0]),
             "<|start|>user<|message|>q<|end|><|start|>assistant[<|channel|>final<|message|>a<|return|>]");
-  // The last final drops the analysis before it, as when the model runs.
+  // The last turn keeps its analysis, from before and after a call.
   EXPECT_EQ(data.examples[1].line, 3);
   EXPECT_EQ(Marked(renderer, data.examples[1]),
-            "<|start|>user<|message|>q<|end|>"
-            "<|start|>assistant[ to=functions.f<|channel|>commentary<|message|>{}<|call|>]"
+            "<|start|>user<|message|>q<|end|><|start|>assistant[<|channel|>analysis<|message|>t<|end|>"
+            "<|start|>assistant to=functions.f<|channel|>commentary<|message|>{}<|call|>]"
             "<|start|>functions.f<|channel|>commentary<|message|>r<|end|>"
             "<|start|>assistant[<|channel|>final<|message|>a<|return|>]");
+}
+
+TEST(Dataset, EarlierTurnsLoseTheirAnalysisAndThenTheirWeight) {
+  const Renderer renderer = ByteRenderer();
+  const Dataset data =
+      Read(R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","channel":"final","content":"a"},)"
+           R"({"role":"user","content":"r"},{"role":"assistant","channel":"analysis","content":"t"},)"
+           R"({"role":"assistant","channel":"final","content":"b"},)"
+           R"({"role":"user","content":"s"},{"role":"assistant","channel":"analysis","content":"u"},)"
+           R"({"role":"assistant","channel":"final","content":"c"}]})");
+  ASSERT_EQ(data.bad_lines.size(), 0u) << data.bad_lines[0].reason;
+  EXPECT_EQ(Marked(renderer, data.examples[0]),
+            "<|start|>user<|message|>q<|end|><|start|>assistant[<|channel|>final<|message|>a<|end|>]"
+            "<|start|>user<|message|>r<|end|><|start|>assistant<|channel|>final<|message|>b<|end|>"
+            "<|start|>user<|message|>s<|end|><|start|>assistant[<|channel|>analysis<|message|>u<|end|>"
+            "<|start|>assistant<|channel|>final<|message|>c<|return|>]");
 }
 
 TEST(Dataset, AMessageAfterTheModelsOwnIsOpenedByTheModel) {
