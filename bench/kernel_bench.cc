@@ -1,6 +1,7 @@
-// The model's matrix products one at a time, on weights that are too large for the caches. Arguments: tokens, and for
-// the dense and expert products whether weights lie row by row (0) or as kRows8 (1). Counters: GB/s of weights read and
-// GMAC/s. GPTOSS_CPU chooses the instruction set; all cores are used.
+// The model's matrix products and attention one at a time, on data that is too large for the caches. Arguments: tokens,
+// and for the dense and expert products whether weights lie row by row (0) or as kRows8 (1); for attention new
+// positions and all positions. Counters: GB/s of weights read and GMAC/s. GPTOSS_CPU chooses the instruction set; all
+// cores are used.
 
 #include <benchmark/benchmark.h>
 
@@ -142,6 +143,33 @@ void Experts(benchmark::State& state, bool up) {
   Report(state, read / static_cast<double>(turn), static_cast<double>(tokens * kChosen * rows * kHidden));
 }
 
+/// Attention of a layer: `range(0)` new positions of a sequence that ends at `range(1)` positions. Several layers'
+/// caches in turn, so that none stays in the caches of the processor.
+void Attend(benchmark::State& state, int window) {
+  constexpr int kHeads = 64, kKvHeads = 8, kHeadDim = 64;
+  const int rows = static_cast<int>(state.range(0)), positions = static_cast<int>(state.range(1));
+  const int blocks = (positions + kKvBlockSize - 1) / kKvBlockSize, layers = std::max(1, 65536 / positions);
+  const int64_t layer_values = int64_t{blocks} * kKvBlockSize * kKvHeads * kHeadDim;
+  const Weights cache(DType::kBF16, WeightLayout::kRowMajor, 2 * layers, layer_values / kHeadDim, kHeadDim);
+  std::vector<int32_t> table(blocks);
+  for (int b = 0; b < blocks; ++b) table[b] = b;
+  const std::vector<SequenceSpan> spans{{.first_row = 0, .num_rows = rows, .first_position = positions - rows}};
+  const KvGroupBatch group{.slots = {}, .block_tables = table, .blocks_per_sequence = blocks};
+  const std::vector<float> q = Floats(int64_t{rows} * kHeads * kHeadDim, 1), sinks = Floats(kHeads, 2);
+  std::vector<float> out(q.size());
+  Machine& machine = TheMachine();
+  int64_t turn = 0;
+  for (auto _ : state) {
+    const int64_t layer = turn++ % layers * 2 * layer_values / kHeadDim;
+    const auto at = [&](int64_t row) { return const_cast<std::byte*>(cache.view().Row(row)); };
+    const KvLayer kv{DType::kBF16, at(layer), at(layer + layer_values / kHeadDim)};
+    machine.ops->attention(machine.context,
+                           {q.data(), kHeads, kKvHeads, kHeadDim, spans, &group, kv, window, sinks.data(), out.data()});
+  }
+  const double seen = window == 0 ? positions : std::min(window, positions);
+  Report(state, seen * kKvHeads * kHeadDim * 2 * 2, seen * rows * kHeads * kHeadDim * 2);
+}
+
 void Sizes(benchmark::internal::Benchmark* b) {
   for (const int64_t layout : {0, 1}) {
     for (const int64_t tokens : {1, 4, 16, 512}) b->Args({tokens, layout});
@@ -160,6 +188,17 @@ BENCHMARK_CAPTURE(Dense, qkv_q8, DType::kQ8_0, 5120, kHidden)->Apply(Sizes);
 BENCHMARK_CAPTURE(Dense, out_q8, DType::kQ8_0, kHidden, 4096)->Apply(Sizes);
 BENCHMARK_CAPTURE(Dense, qkv_bf16, DType::kBF16, 5120, kHidden)->Apply(RowMajorSizes);
 BENCHMARK_CAPTURE(Dense, head_q8, DType::kQ8_0, 201088, kHidden)->Args({1, 0})->Args({1, 1})->UseRealTime();
+
+BENCHMARK_CAPTURE(Attend, full, 0)
+    ->Args({1, 512})
+    ->Args({1, 8192})
+    ->Args({1, 32768})
+    ->Args({8, 8192})
+    ->Args({512, 512})
+    ->Args({512, 8192})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(Attend, window, 128)->Args({1, 8192})->Args({512, 512})->UseRealTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace gptoss

@@ -58,10 +58,10 @@ struct State {
 
 /// A worker's memory.
 struct Scratch {
-  float* q;               // [head_dim, queries], scaled
-  float* scores;          // [kKvBlockSize, queries]
-  float* factors;         // [queries] by which earlier sums shrink
-  float *k, *v;           // [kKvBlockSize, head_dim] widened
+  float* q;        // [head_dim, queries], scaled
+  float* scores;   // [kKvBlockSize, queries]
+  float* factors;  // [queries] by which earlier sums shrink
+  float* widened;  // [kKvBlockSize, head_dim] keys, then values: one buffer, so that less of the L1 cache is taken
   int32_t *first, *last;  // [queries] first and last key that each query sees
   State part, total;
 };
@@ -121,10 +121,16 @@ void ForQueryVectors(int queries, const Run& run) {
   if (i < queries) run.template operator()<1>(i);
 }
 
-/// scores[key][query] = k[key] · q[query]
-void Scores(const float* k, const float* q, int queries, int head_dim, float* scores) {
+/// The head dimension of both released models; known when compiling, it makes the addresses of eight rows constants,
+/// which as variables do not fit into the registers.
+constexpr int kUsualHeadDim = 64;
+
+/// scores[key][query] = k[key] · q[query]. kHeadDim is 0 when only `any_head_dim` tells it.
+template <int kHeadDim>
+void Scores(const float* k, const float* q, int queries, int any_head_dim, float* scores) {
   ForQueryVectors(queries, [&]<int kVectors>(int i) HWY_ATTR {
     const D d;
+    const int head_dim = kHeadDim == 0 ? any_head_dim : kHeadDim;
     constexpr int kRows = kBroadcastRows<kVectors>;
     static_assert(kKvBlockSize % kRows == 0);
     for (int key = 0; key < kKvBlockSize; key += kRows) {
@@ -170,13 +176,12 @@ void AddValues(const float* v, const float* weights, const float* factors, int q
   });
 }
 
-/// Takes the 32 keys from `position` on into `state`. Keys outside a query's [first, last] have no weight for it;
-/// `masked` says that there are such keys.
-void AddBlock(const Scratch& s, const float* k, const float* v, int queries, int head_dim, int position, bool masked,
-              const State& state) {
+/// Turns the scores of the 32 keys from `position` on into weights, relative to the new maximum, and says by what
+/// factor earlier sums shrink. Keys outside a query's [first, last] have no weight for it; `masked` says that there are
+/// such keys.
+void Softmax(const Scratch& s, int queries, int position, bool masked, const State& state) {
   const D d;
   const hn::RebindToSigned<D> di;
-  Scores(k, s.q, queries, head_dim, s.scores);
   for (int i = 0; i < queries; i += static_cast<int>(hn::Lanes(d))) {
     const auto first = hn::Load(di, s.first + i), last = hn::Load(di, s.last + i);
     const V old_max = hn::Load(d, state.max + i);
@@ -207,7 +212,6 @@ void AddBlock(const Scratch& s, const float* k, const float* v, int queries, int
     hn::Store(factor, d, s.factors + i);
     hn::Store(hn::MulAdd(hn::Load(d, state.sum + i), factor, sum), d, state.sum + i);
   }
-  AddValues(v, s.scores, s.factors, queries, head_dim, state.values);
 }
 
 /// The work on one item with what it needs of the arguments.
@@ -230,13 +234,17 @@ class TileRunner {
     const int32_t* table = args_.group->block_tables.data() + item_.sequence * args_.group->blocks_per_sequence;
     const int begin = std::max(part * kSplitKeys, lowest_key_),
               end = std::min((part + 1) * kSplitKeys, highest_key_ + 1);
+    const auto index_of = [&](int block) {
+      return (static_cast<int64_t>(table[block]) * args_.num_kv_heads + item_.kv_head) * kKvBlockSize * args_.head_dim;
+    };
     for (int block = begin / kKvBlockSize; block * kKvBlockSize < end; ++block) {
       const int position = block * kKvBlockSize;
-      const int64_t index =
-          (static_cast<int64_t>(table[block]) * args_.num_kv_heads + item_.kv_head) * kKvBlockSize * args_.head_dim;
+      const int64_t index = index_of(block), next = (block + 1) * kKvBlockSize < end ? index_of(block + 1) : index;
       const bool masked = position < first_seen_by_all_ || position + kKvBlockSize - 1 > last_seen_by_all_;
-      AddBlock(s_, Widen(args_.kv.k, index, s_.k), Widen(args_.kv.v, index, s_.v), queries_, args_.head_dim, position,
-               masked, state);
+      const auto scores = args_.head_dim == kUsualHeadDim ? &Scores<kUsualHeadDim> : &Scores<0>;
+      scores(Widen(args_.kv.k, index, next), s_.q, queries_, args_.head_dim, s_.scores);
+      Softmax(s_, queries_, position, masked, state);
+      AddValues(Widen(args_.kv.v, index, next), s_.scores, s_.factors, queries_, args_.head_dim, state.values);
     }
   }
 
@@ -280,11 +288,13 @@ class TileRunner {
     highest_key_ = span_.first_position + item_.row_end - 1;
   }
 
-  /// A block of keys or values as float: in place, or widened to `to`.
-  const float* Widen(const std::byte* cache, int64_t index, float* to) const {
+  /// The block of keys or values at `index` as float: in place, or widened, until the next call. The block at `next` is
+  /// fetched meanwhile: blocks of one head lie apart, so that the hardware does not see them coming.
+  const float* Widen(const std::byte* cache, int64_t index, int64_t next) const {
     if (args_.kv.dtype == DType::kF32) return reinterpret_cast<const float*>(cache) + index;
-    UnpackBf16(reinterpret_cast<const uint16_t*>(cache) + index, int64_t{kKvBlockSize} * args_.head_dim, to);
-    return to;
+    const uint16_t* values = reinterpret_cast<const uint16_t*>(cache);
+    UnpackBf16(values + index, int64_t{kKvBlockSize} * args_.head_dim, s_.widened, next - index);
+    return s_.widened;
   }
 
   const AttentionArgs& args_;
@@ -325,8 +335,7 @@ std::vector<Scratch> MakeScratch(ExecContext& context, int head_dim) {
     s.q = floats(kMaxQueries * head_dim);
     s.scores = floats(kKvBlockSize * kMaxQueries);
     s.factors = floats(kMaxQueries);
-    s.k = floats(kKvBlockSize * head_dim);
-    s.v = floats(kKvBlockSize * head_dim);
+    s.widened = floats(kKvBlockSize * head_dim);
     s.first = context.scratch.Allocate<int32_t>(kMaxQueries);
     s.last = context.scratch.Allocate<int32_t>(kMaxQueries);
     s.part = MakeState(floats(StateFloats(head_dim)));

@@ -27,17 +27,24 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// How far ahead 16-bit weights are fetched; see kPrefetchBytes in matmul_fast.cc.
 inline constexpr int64_t kPrefetchValues = 4096;
 
-inline void UnpackBf16(const uint16_t* HWY_RESTRICT from, int64_t count, float* HWY_RESTRICT to) {
+/// `ahead`: how many values further on memory is fetched meanwhile.
+inline void UnpackBf16(const uint16_t* HWY_RESTRICT from, int64_t count, float* HWY_RESTRICT to,
+                       int64_t ahead = kPrefetchValues) {
   const hn::ScalableTag<float> d;
   const hn::RebindToUnsigned<decltype(d)> du32;
   const hn::Rebind<uint16_t, decltype(d)> du16;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    hwy::Prefetch(from + i + kPrefetchValues);
+  const auto unpack = [&](int64_t i) HWY_ATTR {
     const auto bits = hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, from + i)));
     hn::StoreU(hn::BitCast(d, bits), d, to + i);
+  };
+  constexpr int64_t kLine = 32;  // values of a cache line
+  int64_t i = 0;
+  for (; i + kLine <= count; i += kLine) {
+    hwy::Prefetch(from + i + ahead);
+    for (int64_t j = 0; j < kLine; j += lanes) unpack(i + j);
   }
+  for (; i + lanes <= count; i += lanes) unpack(i);
   for (; i < count; ++i) to[i] = Bf16ToF32(from[i]);
 }
 
