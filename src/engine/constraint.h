@@ -27,6 +27,8 @@ class TokenConstraint {
   virtual void Rollback(size_t n) = 0;
   /// The output is whole, and nothing may follow.
   virtual bool Ended() const = 0;
+  /// A limit on tokens may have ended it rather than the model.
+  virtual bool CutShort() const { return false; }
   /// Tokens worth trying, for they spell what must come next; empty where there is a choice. They need not come.
   virtual std::vector<int32_t> Forced() = 0;
 };
@@ -65,6 +67,7 @@ class TurnConstraint : public TokenConstraint {
   Result<bool> Accept(int32_t token) override { return matcher_.Accept(token); }
   void Rollback(size_t n) override { matcher_.Rollback(n); }
   bool Ended() const override { return matcher_.IsComplete(); }
+  bool CutShort() const override { return matcher_.NearLimit(); }
   std::vector<int32_t> Forced() override;
 
  private:

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
+
+#include "grammar/repetition.h"
 
 namespace gptoss {
 namespace {
@@ -23,6 +26,8 @@ std::string_view StopReasonName(StopReason reason) {
       return "cancelled";
     case StopReason::kConstraintEnd:
       return "grammar_end";
+    case StopReason::kRepetition:
+      return "repetition";
   }
   return "?";
 }
@@ -82,12 +87,14 @@ class Generation {
   std::vector<uint64_t> mask_;         // empty: everything is allowed
   int known_;                          // tokens of the sequence before the pass
   std::vector<SampledToken> sampled_;  // that come after those
+  std::optional<RepetitionDetector> repetition_;
   Clock::time_point decode_start_;
   bool ended_ = false;
   GenerateResult result_;
 };
 
 Result<GenerateResult> Generation::Run() {
+  if (request_.detect_repetition) repetition_.emplace();
   sampler_.SetPrompt(sequence_.tokens());
   if (request_.profile != nullptr) runner_.set_profiler(&request_.profile->prefill);
   GPTOSS_RETURN_IF_ERROR(Prefill());
@@ -237,12 +244,17 @@ bool Generation::Emit(const SampledToken& token) {
   const int output = ++result_.timings.output_tokens;
   result_.timings.decode_s = SecondsSince(decode_start_);
   const bool go_on = callback_ == nullptr || callback_(&token);
+  const bool last = &token == &sampled_.back();  // where the constraint stands
+  const bool loops = repetition_ && repetition_->Add(token.id) != RepetitionDetector::Kind::kNone;
   if (std::ranges::find(request_.stop_tokens, token.id) != request_.stop_tokens.end()) {
-    result_.reason = StopReason::kStopToken;
+    const bool cut = last && request_.constraint != nullptr && request_.constraint->CutShort();
+    result_.reason = cut ? StopReason::kMaxTokens : StopReason::kStopToken;
   } else if (!go_on) {
     result_.reason = StopReason::kCallback;
-  } else if (&token == &sampled_.back() && ConstraintEnded()) {
-    result_.reason = StopReason::kConstraintEnd;
+  } else if (last && ConstraintEnded()) {
+    result_.reason = request_.constraint->CutShort() ? StopReason::kMaxTokens : StopReason::kConstraintEnd;
+  } else if (loops) {
+    result_.reason = StopReason::kRepetition;
   } else if (output >= request_.max_tokens) {
     result_.reason = StopReason::kMaxTokens;
   } else if (prompt_tokens_ + output > runner_.options().max_context) {

@@ -24,11 +24,13 @@ struct GenerateRequest {
   SpeculationOptions speculation;    // does not change the tokens
   /// What the output may be; null: anything. Moves along with the tokens that are given out. Not owned.
   TokenConstraint* constraint = nullptr;
+  bool detect_repetition = false;      // ends the output where it has fallen into a loop
   GenerateProfile* profile = nullptr;  // added to when given
 };
 
-/// kConstraintEnd: the output is whole, and nothing may follow.
-enum class StopReason { kStopToken, kMaxTokens, kContextFull, kCallback, kConstraintEnd };
+/// kConstraintEnd: the output is whole, and nothing may follow. kMaxTokens also where the constraint ended the output
+/// so as to keep within a limit. kRepetition: the last tokens are a loop (grammar/repetition.h).
+enum class StopReason { kStopToken, kMaxTokens, kContextFull, kCallback, kConstraintEnd, kRepetition };
 std::string_view StopReasonName(StopReason reason);
 
 struct GenerateTimings {

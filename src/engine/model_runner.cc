@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace gptoss {
 namespace {
@@ -18,11 +19,20 @@ int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 
 RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options) {
   RunnerPlan plan;
-  // The n = window - 1 + rewind + chunk positions in use touch at most (n - 2) / block + 2 blocks, whatever the border.
-  const int sliding_positions =
-      std::min(options.max_context, config.sliding_window + options.chunk_tokens + options.rewind_tokens);
-  plan.capacity.sliding_blocks = options.max_sequences * (CeilDiv(sliding_positions, kKvBlockSize) + 1);
-  plan.capacity.full_blocks = options.max_sequences * CeilDiv(options.max_context, kKvBlockSize);
+  // n consecutive positions in use touch at most (n - 2) / block + 2 blocks, whatever the border. Of a sequence these
+  // are the window - 1 and rewind positions behind it and its rows of the step, and all sequences share the step's
+  // rows.
+  const int behind = std::min(options.max_context, config.sliding_window + options.rewind_tokens);
+  const int step = std::min(options.max_context, std::max(options.chunk_tokens, options.max_sequences));
+  plan.capacity.sliding_blocks =
+      options.max_sequences * (CeilDiv(behind, kKvBlockSize) + 1) + CeilDiv(step, kKvBlockSize);
+  const int longest = CeilDiv(options.max_context, kKvBlockSize);
+  plan.capacity.full_blocks = options.max_sequences * longest;
+  if (options.total_context > 0) {
+    const auto wanted = (options.total_context + kKvBlockSize - 1) / kKvBlockSize;
+    plan.capacity.full_blocks =
+        static_cast<int>(std::clamp<int64_t>(wanted, longest, int64_t{plan.capacity.full_blocks}));
+  }
   plan.kv_bytes = KvMemory::TotalBytes(config, options.kv_dtype, plan.capacity);
   const auto n =
       static_cast<uint64_t>(std::max(std::min(options.chunk_tokens, options.max_context), options.max_sequences));
@@ -77,20 +87,40 @@ Status ModelRunner::CheckTokens(const Sequence& sequence, int end) const {
   return Status();
 }
 
-Status ModelRunner::AddToBatch(Sequence& sequence, int count, ForwardBatch* batch) {
+bool ModelRunner::Reserve(Sequence& sequence, int count) {
   const int first = sequence.computed_, end = first + count;
-  batch->sequences.push_back({batch->rows(), count, first});
+  BlockTable& sliding = sequence.tables_[static_cast<int>(KvGroup::kSliding)];
+  BlockTable& full = sequence.tables_[static_cast<int>(KvGroup::kFull)];
+  if (!full.Reserve(first, end)) return false;
+  if (sliding.Reserve(first, end)) return true;
+  full.Truncate(first);
+  return false;
+}
+
+void ModelRunner::Release(Sequence& sequence) {
+  for (BlockTable& table : sequence.tables_) table.Clear();
+  sequence.computed_ = 0;
+}
+
+Status ModelRunner::AddToBatch(const StepItem& item, ForwardBatch* batch) {
+  Sequence& sequence = *item.sequence;
+  const int first = sequence.computed_, end = first + item.count;
+  GPTOSS_CHECK(item.count > 0 && item.logits <= item.count && end <= static_cast<int>(sequence.tokens_.size()));
+  GPTOSS_RETURN_IF_ERROR(CheckTokens(sequence, end));
+  if (!Reserve(sequence, item.count)) {
+    return ResourceExhausted("no cache blocks left: " + std::to_string(options_.max_sequences) +
+                             " sequences of this context were planned for");
+  }
+  batch->sequences.push_back({batch->rows(), item.count, first});
   for (int position = first; position < end; ++position) {
+    if (position >= end - item.logits) batch->logit_rows.push_back(batch->rows());
     batch->tokens.push_back(sequence.tokens_[position]);
     batch->positions.push_back(position);
   }
   for (int g = 0; g < kNumKvGroups; ++g) {
-    BlockTable& table = sequence.tables_[g];
-    if (!table.Reserve(first, end)) {
-      return ResourceExhausted("no cache blocks left: " + std::to_string(options_.max_sequences) +
-                               " sequences of this context were planned for");
+    for (int position = first; position < end; ++position) {
+      batch->kv[g].slots.push_back(sequence.tables_[g].Slot(position));
     }
-    for (int position = first; position < end; ++position) batch->kv[g].slots.push_back(table.Slot(position));
   }
   return Status();
 }
@@ -110,9 +140,26 @@ void FillBlockTables(std::span<const std::span<const int32_t>> tables, KvGroupBa
 
 }  // namespace
 
-void ModelRunner::FinishChunk(Sequence& sequence, int count) {
-  sequence.computed_ += count;
-  tokens_since_release_ += count;
+Status ModelRunner::Advance(std::span<const StepItem> items, const StepCallbacks& callbacks, ActivationHook* hook) {
+  ForwardBatch batch;
+  std::array<std::vector<std::span<const int32_t>>, kNumKvGroups> tables;
+  for (const StepItem& item : items) {
+    GPTOSS_RETURN_IF_ERROR(AddToBatch(item, &batch));
+    for (int g = 0; g < kNumKvGroups; ++g) tables[g].push_back(item.sequence->tables_[g].blocks());
+  }
+  for (int g = 0; g < kNumKvGroups; ++g) FillBlockTables(tables[g], &batch.kv[g]);
+  ScratchFrame frame(scratch_);
+  float* hidden = scratch_.Allocate<float>(batch.logit_rows.size() * static_cast<size_t>(model_.config().hidden_size));
+  model_.Forward(context_, batch, kv_, hidden, hook);
+  for (size_t i = 0; i < items.size(); ++i) FinishItem(items[i], i, callbacks);
+  return GiveLogits(items, hidden, callbacks);
+}
+
+void ModelRunner::FinishItem(const StepItem& item, size_t index, const StepCallbacks& callbacks) {
+  Sequence& sequence = *item.sequence;
+  sequence.computed_ += item.count;
+  if (callbacks.on_computed != nullptr) callbacks.on_computed(index);
+  tokens_since_release_ += item.count;
   if (tokens_since_release_ >= kReleaseInterval) {
     model_.weights().ReleaseMappedPages();
     tokens_since_release_ = 0;
@@ -121,59 +168,57 @@ void ModelRunner::FinishChunk(Sequence& sequence, int count) {
   sequence.tables_[static_cast<int>(KvGroup::kSliding)].ReleaseBefore(std::max(0, first_needed));
 }
 
-Status ModelRunner::Compute(Sequence& sequence, int first_logits, const LogitSink& sink, ActivationHook* hook,
-                            const std::function<bool()>& go_on) {
-  const int end = static_cast<int>(sequence.tokens_.size());
-  const int hidden_size = model_.config().hidden_size, vocab = model_.config().vocab_size;
-  GPTOSS_RETURN_IF_ERROR(CheckTokens(sequence, end));
-  while (sequence.computed_ < end) {
-    if (go_on != nullptr && !go_on()) return Cancelled("cancelled");
-    const int first = sequence.computed_, count = std::min(options_.chunk_tokens, end - first);
-    ForwardBatch batch;
-    GPTOSS_RETURN_IF_ERROR(AddToBatch(sequence, count, &batch));
-    for (int g = 0; g < kNumKvGroups; ++g) {
-      const std::span<const int32_t> table = sequence.tables_[g].blocks();
-      FillBlockTables({&table, 1}, &batch.kv[g]);
-    }
-    for (int position = std::max(first, first_logits); position < first + count; ++position) {
-      batch.logit_rows.push_back(position - first);
-    }
-    const auto rows = static_cast<int>(batch.logit_rows.size());
-    ScratchFrame frame(scratch_);
-    float* hidden = scratch_.Allocate<float>(static_cast<size_t>(rows) * hidden_size);
-    model_.Forward(context_, batch, kv_, hidden, hook);
-    FinishChunk(sequence, count);
-    float* logits = scratch_.Allocate<float>(static_cast<size_t>(std::min(rows, kLogitRows)) * vocab);
-    for (int row = 0; row < rows; row += kLogitRows) {
-      const int n = std::min(kLogitRows, rows - row);
-      model_.Unembed(context_, hidden + static_cast<int64_t>(row) * hidden_size, n, logits);
-      for (int i = 0; i < n; ++i) {
-        GPTOSS_RETURN_IF_ERROR(sink(first + batch.logit_rows[row + i],
-                                    {logits + static_cast<int64_t>(i) * vocab, static_cast<size_t>(vocab)}));
-      }
+Status ModelRunner::GiveLogits(std::span<const StepItem> items, const float* hidden, const StepCallbacks& callbacks) {
+  const auto width = static_cast<size_t>(model_.config().hidden_size);
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  std::vector<std::pair<size_t, int>> wanted;  // item and position
+  for (size_t i = 0; i < items.size(); ++i) {
+    const int end = items[i].sequence->computed_;
+    for (int position = end - items[i].logits; position < end; ++position) wanted.emplace_back(i, position);
+  }
+  float* logits = scratch_.Allocate<float>(std::min<size_t>(wanted.size(), kLogitRows) * vocab);
+  for (size_t first = 0; first < wanted.size(); first += kLogitRows) {
+    const size_t n = std::min<size_t>(kLogitRows, wanted.size() - first);
+    model_.Unembed(context_, hidden + first * width, static_cast<int64_t>(n), logits);
+    for (size_t i = 0; i < n; ++i) {
+      const auto [item, position] = wanted[first + i];
+      GPTOSS_RETURN_IF_ERROR(callbacks.on_logits(item, position, {logits + i * vocab, vocab}));
     }
   }
   return Status();
 }
 
-Status ModelRunner::Step(std::span<Sequence* const> sequences, std::span<float> logits) {
-  ForwardBatch batch;
-  std::array<std::vector<std::span<const int32_t>>, kNumKvGroups> tables;
-  for (Sequence* sequence : sequences) {
-    const int end = static_cast<int>(sequence->tokens_.size());
-    if (end != sequence->computed_ + 1) return InvalidArgument("a step takes sequences with one token to compute");
-    GPTOSS_RETURN_IF_ERROR(CheckTokens(*sequence, end));
-    GPTOSS_RETURN_IF_ERROR(AddToBatch(*sequence, 1, &batch));
-    batch.logit_rows.push_back(batch.rows() - 1);
-    for (int g = 0; g < kNumKvGroups; ++g) tables[g].push_back(sequence->tables_[g].blocks());
+Status ModelRunner::Compute(Sequence& sequence, int first_logits, const LogitSink& sink, ActivationHook* hook,
+                            const std::function<bool()>& go_on) {
+  const int end = static_cast<int>(sequence.tokens_.size());
+  GPTOSS_RETURN_IF_ERROR(CheckTokens(sequence, end));
+  const StepCallbacks callbacks{
+      .on_logits = [&](size_t, int position, std::span<float> logits) { return sink(position, logits); },
+      .on_computed = nullptr};
+  while (sequence.computed_ < end) {
+    if (go_on != nullptr && !go_on()) return Cancelled("cancelled");
+    const int first = sequence.computed_, count = std::min(options_.chunk_tokens, end - first);
+    const StepItem item{&sequence, count, std::clamp(first + count - first_logits, 0, count)};
+    GPTOSS_RETURN_IF_ERROR(Advance({&item, 1}, callbacks, hook));
   }
-  for (int g = 0; g < kNumKvGroups; ++g) FillBlockTables(tables[g], &batch.kv[g]);
-  ScratchFrame frame(scratch_);
-  float* hidden = scratch_.Allocate<float>(sequences.size() * model_.config().hidden_size);
-  model_.Forward(context_, batch, kv_, hidden);
-  for (Sequence* sequence : sequences) FinishChunk(*sequence, 1);
-  model_.Unembed(context_, hidden, static_cast<int64_t>(sequences.size()), logits.data());
   return Status();
+}
+
+Status ModelRunner::Step(std::span<Sequence* const> sequences, std::span<float> logits) {
+  std::vector<StepItem> items;
+  for (Sequence* sequence : sequences) {
+    if (static_cast<int>(sequence->tokens_.size()) != sequence->computed_ + 1) {
+      return InvalidArgument("a step takes sequences with one token to compute");
+    }
+    items.push_back({sequence, 1, 1});
+  }
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  return Advance(items, {.on_logits =
+                             [&](size_t item, int, std::span<float> row) {
+                               std::ranges::copy(row, logits.begin() + static_cast<int64_t>(item * vocab));
+                               return Status();
+                             },
+                         .on_computed = nullptr});
 }
 
 void ModelRunner::Truncate(Sequence& sequence, int length) {

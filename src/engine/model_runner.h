@@ -15,10 +15,11 @@ namespace gptoss {
 
 struct RunnerOptions {
   int max_context = 131072;  // positions of one sequence
-  int max_sequences = 1;     // that may be at full length together
+  int max_sequences = 1;     // in one step
   int chunk_tokens = 512;    // most tokens of one forward pass
   DType kv_dtype = DType::kBF16;
   int rewind_tokens = kKvBlockSize;  // that Truncate can take back without anything being computed anew
+  int64_t total_context = 0;         // positions of all sequences together; 0: all may be at full length
 };
 
 /// What a runner will take, besides the weights, when all sequences are full.
@@ -51,6 +52,21 @@ class Sequence {
 /// valid during the call.
 using LogitSink = std::function<Status(int position, std::span<float> logits)>;
 
+/// What a sequence does in a step: its next `count` tokens are computed, and the logits of the last `logits` of them
+/// are wanted.
+struct StepItem {
+  Sequence* sequence = nullptr;
+  int count = 0;
+  int logits = 0;
+};
+
+struct StepCallbacks {
+  /// Logits [V] of a position of items[item], in the order of items and positions; as LogitSink.
+  std::function<Status(size_t item, int position, std::span<float> logits)> on_logits;
+  /// items[item] has been computed, and what no later token of it can see is still in the cache, but not for long.
+  std::function<void(size_t item)> on_computed;
+};
+
 /// Not thread-safe: one caller at a time, which is also the one that uses the pool.
 class ModelRunner {
  public:
@@ -68,9 +84,20 @@ class ModelRunner {
   Status Compute(Sequence& sequence, int first_logits, const LogitSink& sink, ActivationHook* hook = nullptr,
                  const std::function<bool()>& go_on = nullptr);
 
+  /// One forward pass for several sequences together, prompts and single tokens alike. No sequence occurs twice. Fails
+  /// like Compute; when no blocks were left, nothing has been computed.
+  Status Advance(std::span<const StepItem> items, const StepCallbacks& callbacks, ActivationHook* hook = nullptr);
+
   /// One step for several sequences together, each of which has exactly one token that is not computed. logits
   /// [sequences, V]. Fails like Compute.
   Status Step(std::span<Sequence* const> sequences, std::span<float> logits);
+
+  /// Blocks for the next `count` tokens. False, and nothing changed, when there are not enough.
+  bool Reserve(Sequence& sequence, int count);
+  /// Gives all blocks back; the tokens stay, and all of them have to be computed anew.
+  void Release(Sequence& sequence);
+  /// Positions of a full layer for which there are free blocks.
+  int64_t FreeTokens() const { return int64_t{full_pool_.free_blocks()} * kKvBlockSize; }
 
   /// Forgets the tokens from `length` on. Going back by at most options().rewind_tokens loses nothing else; positions
   /// whose window has been released are recomputed by the next Compute.
@@ -84,12 +111,15 @@ class ModelRunner {
     context_.pool.set_wait_clock(profiler == nullptr ? nullptr : profiler->wait_clock());
   }
   ThreadPool& pool() { return context_.pool; }
+  const BlockPool& block_pool(KvGroup group) const { return group == KvGroup::kFull ? full_pool_ : sliding_pool_; }
 
  private:
   ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOptions& options, const RunnerPlan& plan, KvMemory kv);
-  /// Adds the next `count` tokens of `sequence` to `batch`. On failure: as Compute.
-  Status AddToBatch(Sequence& sequence, int count, ForwardBatch* batch);
-  void FinishChunk(Sequence& sequence, int count);
+  /// Adds the next rows of a sequence to `batch`. On failure: as Compute.
+  Status AddToBatch(const StepItem& item, ForwardBatch* batch);
+  /// Logits of the rows batch.logit_rows, whose final-normed states are `hidden`.
+  Status GiveLogits(std::span<const StepItem> items, const float* hidden, const StepCallbacks& callbacks);
+  void FinishItem(const StepItem& item, size_t index, const StepCallbacks& callbacks);
   Status CheckTokens(const Sequence& sequence, int end) const;
 
   const GptOss& model_;

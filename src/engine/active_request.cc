@@ -1,0 +1,119 @@
+#include "engine/active_request.h"
+
+#include <algorithm>
+#include <string>
+
+namespace gptoss {
+namespace {
+
+double Seconds(std::chrono::steady_clock::duration d) { return std::chrono::duration<double>(d).count(); }
+
+}  // namespace
+
+ActiveRequest::ActiveRequest(RequestId id, EngineRequest request, std::shared_ptr<EngineListener> listener,
+                             int max_context)
+    : id_(id),
+      request_(std::move(request)),
+      listener_(std::move(listener)),
+      max_output_(max_context - static_cast<int>(request_.prompt.size())),
+      sampler_(request_.sampling),
+      submitted_(Clock::now()) {
+  usage_.prompt_tokens = static_cast<int>(request_.prompt.size());
+}
+
+void ActiveRequest::Start(std::unique_ptr<Sequence> sequence) {
+  sequence_ = std::move(sequence);
+  sequence_->Append(request_.prompt);
+  request_.prompt = {};
+}
+
+bool ActiveRequest::OnEnter(int cached) {
+  if (has_entered_) return false;
+  has_entered_ = true;
+  entered_ = Clock::now();
+  usage_.queue_s = Seconds(entered_ - submitted_);
+  usage_.cached_tokens = cached;
+  if (request_.sampling.repetition_penalty != 1.0) sampler_.SetPrompt(sequence_->tokens());
+  if (request_.detect_repetition) repetition_.emplace();
+  return true;
+}
+
+Status ActiveRequest::FillMask(size_t vocab) {
+  TokenConstraint& constraint = *request_.constraint;
+  mask_.assign(std::max((vocab + 63) / 64, constraint.mask_words()), 0);
+  GPTOSS_RETURN_IF_ERROR(constraint.FillMask(std::span(mask_).first(constraint.mask_words())));
+  // The tokenizer may know tokens that the model does not.
+  mask_.resize((vocab + 63) / 64);
+  if (vocab % 64 != 0) mask_.back() &= (uint64_t{1} << (vocab % 64)) - 1;
+  if (std::ranges::any_of(mask_, [](uint64_t word) { return word != 0; })) return Status();
+  return Unsupported("no token of the model's vocabulary (" + std::to_string(vocab) +
+                     " tokens) can continue what the grammar asks for: the tokenizer does not belong to the model");
+}
+
+Result<SampledToken> ActiveRequest::Sample(std::span<float> logits) {
+  if (request_.constraint != nullptr) GPTOSS_RETURN_IF_ERROR(FillMask(logits.size()));
+  SampledToken token = sampler_.Sample(logits, static_cast<uint64_t>(usage_.output_tokens), mask_);
+  if (!token.finite) {
+    return CorruptData("the model gave no finite logit after " + std::to_string(sequence_->tokens().size()) +
+                       " tokens: its weights are damaged (gptoss verify, or fetch them again)");
+  }
+  sampler_.Accept(token.id);
+  if (request_.constraint != nullptr) {
+    GPTOSS_ASSIGN_OR_RETURN(const bool legal, request_.constraint->Accept(token.id));
+    GPTOSS_CHECK(legal);
+  }
+  return token;
+}
+
+unsigned ActiveRequest::OnLogits(std::span<float> logits) {
+  if (usage_.output_tokens == 0) {
+    decoding_ = Clock::now();
+    usage_.prefill_s = Seconds(decoding_ - entered_);
+    if (ConstraintEnded()) {
+      End(FinishReason::kConstraintEnd);
+      return 0;
+    }
+  }
+  const Result<SampledToken> token = Sample(logits);
+  if (!token.ok()) {
+    End(FinishReason::kFailed, token.status());
+    return 0;
+  }
+  sequence_->Append(token->id);
+  Deliver(*token);
+  return 1;
+}
+
+void ActiveRequest::Deliver(const SampledToken& token) {
+  ++usage_.output_tokens;
+  usage_.decode_s = Seconds(Clock::now() - decoding_);
+  const bool loops = repetition_.has_value() && repetition_->Add(token.id) != RepetitionDetector::Kind::kNone;
+  const bool go_on = listener_->OnToken(token);
+  if (std::ranges::find(request_.stop_tokens, token.id) != request_.stop_tokens.end()) {
+    End(FinishReason::kStopToken);
+  } else if (!go_on) {
+    End(FinishReason::kListener);
+  } else if (ConstraintEnded()) {
+    End(FinishReason::kConstraintEnd);
+  } else if (usage_.output_tokens >= request_.max_tokens) {
+    End(FinishReason::kMaxTokens);
+  } else if (usage_.output_tokens >= max_output_) {
+    End(FinishReason::kContextFull);
+  } else if (loops) {
+    End(FinishReason::kRepetition);
+  }
+}
+
+void ActiveRequest::End(FinishReason reason, Status status) {
+  if (!finish_.has_value()) finish_ = EngineFinish{.reason = reason, .status = std::move(status), .usage = {}};
+}
+
+void ActiveRequest::TellFinish() {
+  GPTOSS_CHECK(finish_.has_value() && !told_);
+  told_ = true;
+  if (!has_entered_) usage_.queue_s = Seconds(Clock::now() - submitted_);
+  finish_->usage = usage_;
+  listener_->OnFinish(*finish_);
+}
+
+}  // namespace gptoss

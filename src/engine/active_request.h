@@ -1,0 +1,63 @@
+// A request while it is in the engine: what it may say next, what it has said, and why it ends.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/engine.h"
+#include "grammar/repetition.h"
+
+namespace gptoss {
+
+class ActiveRequest {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  ActiveRequest(RequestId id, EngineRequest request, std::shared_ptr<EngineListener> listener, int max_context);
+
+  RequestId id() const { return id_; }
+  int prompt_tokens() const { return usage_.prompt_tokens; }
+  bool ended() const { return finish_.has_value(); }
+  bool Expired(Clock::time_point now) const { return request_.deadline.has_value() && now >= *request_.deadline; }
+
+  /// Gives the request the empty `sequence`, to which it appends the prompt. Called before all that follow.
+  void Start(std::unique_ptr<Sequence> sequence);
+  Sequence& sequence() { return *sequence_; }
+
+  /// The request begins to run; `cached` leading tokens need not be computed. Only the first call counts, which says
+  /// true.
+  bool OnEnter(int cached);
+  /// Samples the token that follows all those of the sequence, appends it, and tells the listener. Sets the reason to
+  /// end, if there is one now. Returns how many tokens the output has more than before.
+  unsigned OnLogits(std::span<float> logits);
+  /// Ends the request, unless something ended it before.
+  void End(FinishReason reason, Status status = Status());
+  /// Tells the listener the end, once. The request must have ended.
+  void TellFinish();
+  const EngineUsage& usage() const { return usage_; }
+
+ private:
+  Status FillMask(size_t vocab);
+  Result<SampledToken> Sample(std::span<float> logits);
+  bool ConstraintEnded() const { return request_.constraint != nullptr && request_.constraint->Ended(); }
+  void Deliver(const SampledToken& token);
+
+  const RequestId id_;
+  EngineRequest request_;
+  const std::shared_ptr<EngineListener> listener_;
+  const int max_output_;  // that the context leaves
+  Sampler sampler_;
+  std::optional<RepetitionDetector> repetition_;
+  std::unique_ptr<Sequence> sequence_;
+  std::vector<uint64_t> mask_;  // empty: everything is allowed
+  Clock::time_point submitted_, entered_, decoding_;
+  bool has_entered_ = false;
+  EngineUsage usage_;
+  std::optional<EngineFinish> finish_;
+  bool told_ = false;
+};
+
+}  // namespace gptoss

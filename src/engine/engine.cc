@@ -1,0 +1,274 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "engine/active_request.h"
+#include "engine/scheduler.h"
+#include "engine/step_budget.h"
+
+namespace gptoss {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class EngineImpl : public Engine, private KvSpace {
+ public:
+  EngineImpl(ModelRunner& runner, const EngineOptions& options)
+      : runner_(runner),
+        options_(options),
+        budget_(std::max(runner.options().chunk_tokens, options.max_running)),
+        scheduler_(this, options.max_running),
+        thread_([this] { Loop(); }) {}
+  ~EngineImpl() override {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      draining_ = stop_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+  EngineImpl(const EngineImpl&) = delete;
+  EngineImpl& operator=(const EngineImpl&) = delete;
+
+  Result<RequestId> Submit(EngineRequest request, std::shared_ptr<EngineListener> listener) override;
+  void Cancel(RequestId id) override;
+  void Drain(Clock::time_point deadline) override;
+  EngineStats stats() const override;
+  int max_context() const override { return runner_.options().max_context; }
+
+ private:
+  using Requests = std::map<RequestId, std::unique_ptr<ActiveRequest>>;
+
+  // On the engine's thread.
+  void Loop();
+  /// Waits for something to do. False: the engine stops.
+  bool Receive();
+  void Step();
+  void Compute(const Scheduler::Step& step);
+  /// Tells the ends, forgets the requests.
+  void Sweep();
+  void Publish();
+
+  int Enter(uint64_t id) override;
+  bool Reserve(uint64_t id, int count) override { return runner_.Reserve(requests_.at(id)->sequence(), count); }
+  void Leave(uint64_t id) override { runner_.Release(requests_.at(id)->sequence()); }
+  int64_t FreeTokens() const override { return runner_.FreeTokens(); }
+
+  Status Validate(const EngineRequest& request) const;
+
+  ModelRunner& runner_;
+  const EngineOptions options_;
+
+  mutable std::mutex mutex_;  // guards what follows, up to the next comment
+  std::condition_variable wake_, finished_;
+  std::vector<std::unique_ptr<ActiveRequest>> arrivals_;
+  std::vector<RequestId> cancelled_;
+  bool draining_ = false, cancel_all_ = false, stop_ = false;
+  RequestId next_id_ = 1;
+  int open_ = 0;  // submitted, and the listener not yet done with hearing of the end
+  EngineStats stats_;
+
+  // The engine's thread alone.
+  Requests requests_;
+  StepBudget budget_;
+  Scheduler scheduler_;
+  EngineStats counts_;
+
+  std::thread thread_;  // last: it uses all of the above
+};
+
+Status EngineImpl::Validate(const EngineRequest& request) const {
+  const int vocab = runner_.model().config().vocab_size;
+  if (request.prompt.empty()) return InvalidArgument("the prompt is empty");
+  for (size_t i = 0; i < request.prompt.size(); ++i) {
+    if (request.prompt[i] >= 0 && request.prompt[i] < vocab) continue;
+    return InvalidArgument("token " + std::to_string(request.prompt[i]) + " at position " + std::to_string(i) +
+                           " of the prompt is outside the model's vocabulary of " + std::to_string(vocab));
+  }
+  if (request.prompt.size() >= static_cast<size_t>(max_context())) {
+    return InvalidArgument("the prompt has " + std::to_string(request.prompt.size()) +
+                           " tokens, which leaves no room in the context of " + std::to_string(max_context()));
+  }
+  if (request.max_tokens < 1) return InvalidArgument("max_tokens must be at least 1");
+  return ValidateSampling(request.sampling, vocab);
+}
+
+Result<RequestId> EngineImpl::Submit(EngineRequest request, std::shared_ptr<EngineListener> listener) {
+  GPTOSS_RETURN_IF_ERROR(Validate(request));
+  RequestId id;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (draining_) return Cancelled("the engine is shutting down");
+    if (open_ >= options_.max_running + options_.max_waiting) {
+      return ResourceExhausted("the queue is full: " + std::to_string(open_) + " requests are open");
+    }
+    id = next_id_++;
+    ++open_;
+    arrivals_.push_back(std::make_unique<ActiveRequest>(id, std::move(request), std::move(listener), max_context()));
+  }
+  wake_.notify_all();
+  return id;
+}
+
+void EngineImpl::Cancel(RequestId id) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    cancelled_.push_back(id);
+  }
+  wake_.notify_all();
+}
+
+void EngineImpl::Drain(Clock::time_point deadline) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  draining_ = true;
+  if (finished_.wait_until(lock, deadline, [&] { return open_ == 0; })) return;
+  cancel_all_ = true;
+  wake_.notify_all();
+  finished_.wait(lock, [&] { return open_ == 0; });
+}
+
+EngineStats EngineImpl::stats() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  EngineStats stats = stats_;
+  stats.requests = next_id_ - 1;
+  stats.waiting = static_cast<int>(stats.requests - stats.finished) - stats.running;
+  return stats;
+}
+
+void EngineImpl::Loop() {
+  while (Receive()) {
+    Sweep();
+    if (requests_.empty()) continue;
+    Step();
+    Sweep();
+  }
+  for (auto& [id, request] : requests_) request->End(FinishReason::kCancelled);
+  Sweep();
+}
+
+bool EngineImpl::Receive() {
+  std::vector<std::unique_ptr<ActiveRequest>> arrivals;
+  std::vector<RequestId> cancelled;
+  bool cancel_all, stop;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [&] { return stop_ || cancel_all_ || !arrivals_.empty() || !requests_.empty(); });
+    arrivals.swap(arrivals_);
+    cancelled.swap(cancelled_);
+    cancel_all = std::exchange(cancel_all_, false);
+    stop = stop_;
+  }
+  for (auto& request : arrivals) {
+    request->Start(runner_.NewSequence());
+    scheduler_.Add(request->id(), request->prompt_tokens());
+    requests_.emplace(request->id(), std::move(request));
+  }
+  for (const RequestId id : cancelled) {
+    if (const auto found = requests_.find(id); found != requests_.end()) found->second->End(FinishReason::kCancelled);
+  }
+  const auto now = Clock::now();
+  for (auto& [id, request] : requests_) {
+    if (cancel_all) request->End(FinishReason::kCancelled);
+    if (request->Expired(now)) request->End(FinishReason::kDeadline);
+  }
+  return !stop;
+}
+
+int EngineImpl::Enter(uint64_t id) {
+  (void)id;
+  return 0;
+}
+
+void EngineImpl::Step() {
+  const Scheduler::Step step = scheduler_.Plan(budget_.MaxRows(), budget_.MaxPrefillRows(scheduler_.decoding()));
+  for (const uint64_t id : step.entered) {
+    ActiveRequest& request = *requests_.at(id);
+    if (!request.OnEnter(request.sequence().computed())) continue;
+    counts_.prompt_tokens += static_cast<uint64_t>(request.usage().prompt_tokens);
+    counts_.cached_tokens += static_cast<uint64_t>(request.usage().cached_tokens);
+  }
+  counts_.preemptions += step.preempted.size();
+  if (step.rows.empty()) {
+    // The pool holds at least one sequence of full length, and nobody else was in its way.
+    GPTOSS_CHECK(!step.preempted.empty());
+    return;
+  }
+  Compute(step);
+  Publish();
+}
+
+void EngineImpl::Compute(const Scheduler::Step& step) {
+  std::vector<StepItem> items;
+  std::vector<ActiveRequest*> requests;
+  int rows = 0;
+  for (const Scheduler::Rows& r : step.rows) {
+    requests.push_back(requests_.at(r.id).get());
+    items.push_back({&requests.back()->sequence(), r.count, r.completes ? 1 : 0});
+    rows += r.count;
+  }
+  const auto start = Clock::now();
+  const Status status = runner_.Advance(items, {.on_logits =
+                                                    [&](size_t item, int, std::span<float> logits) {
+                                                      counts_.output_tokens += requests[item]->OnLogits(logits);
+                                                      return Status();
+                                                    },
+                                                .on_computed = nullptr});
+  budget_.OnStep(rows, std::chrono::duration<double>(Clock::now() - start).count());
+  ++counts_.steps;
+  for (ActiveRequest* request : requests) {
+    if (!status.ok()) request->End(FinishReason::kFailed, status);
+    scheduler_.Update(request->id(), static_cast<int>(request->sequence().tokens().size()),
+                      request->sequence().computed());
+  }
+}
+
+void EngineImpl::Sweep() {
+  std::vector<std::unique_ptr<ActiveRequest>> ended;
+  for (auto it = requests_.begin(); it != requests_.end();) {
+    if (!it->second->ended()) {
+      ++it;
+      continue;
+    }
+    scheduler_.Remove(it->first);
+    ended.push_back(std::move(it->second));
+    it = requests_.erase(it);
+  }
+  if (ended.empty()) return;
+  counts_.finished += ended.size();
+  Publish();
+  for (const auto& request : ended) request->TellFinish();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_ -= static_cast<int>(ended.size());
+  }
+  finished_.notify_all();
+}
+
+void EngineImpl::Publish() {
+  const BlockPool& pool = runner_.block_pool(KvGroup::kFull);
+  counts_.running = scheduler_.running();
+  counts_.kv_blocks = pool.size();
+  counts_.kv_blocks_used = pool.size() - pool.free_blocks();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  stats_ = counts_;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Create(ModelRunner& runner, const EngineOptions& options) {
+  if (options.max_running < 1 || options.max_waiting < 0) {
+    return InvalidArgument("an engine needs room for one running sequence at least");
+  }
+  if (options.max_running > runner.options().max_sequences) {
+    return InvalidArgument(std::to_string(options.max_running) + " running sequences: memory was planned for " +
+                           std::to_string(runner.options().max_sequences));
+  }
+  return std::unique_ptr<Engine>(new EngineImpl(runner, options));
+}
+
+}  // namespace gptoss

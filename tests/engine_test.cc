@@ -1,0 +1,302 @@
+// The engine: what a request gets does not depend on who else is there, on chunks, on preemption; every request ends,
+// for the right reason.
+
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+
+#include "base/rng.h"
+#include "engine/generator.h"
+#include "golden_model.h"
+#include "grammar/json_schema.h"
+#include "grammar/regex.h"
+
+namespace gptoss {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kVocab = 640;
+constexpr int kMaxContext = 1000;
+
+std::vector<int32_t> RandomPrompt(int length, uint64_t seed) {
+  const RandomStream random(seed, 5);
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < length; ++i) tokens.push_back(static_cast<int32_t>(random.Word(i) % kVocab));
+  return tokens;
+}
+
+/// Collects what it hears; Wait returns after OnFinish.
+class Collector : public EngineListener {
+ public:
+  /// False from OnToken after `limit` tokens.
+  explicit Collector(size_t limit = SIZE_MAX) : limit_(limit) {}
+  bool OnToken(const SampledToken& token) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    EXPECT_FALSE(finish_.has_value());
+    tokens_.push_back(token.id);
+    heard_.notify_all();
+    return tokens_.size() < limit_;
+  }
+  void OnFinish(const EngineFinish& finish) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    EXPECT_FALSE(finish_.has_value()) << "the end is told once";
+    finish_ = finish;
+    heard_.notify_all();
+  }
+  EngineFinish Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    heard_.wait(lock, [&] { return finish_.has_value(); });
+    return *finish_;
+  }
+  void WaitForTokens(size_t n) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    heard_.wait(lock, [&] { return finish_.has_value() || tokens_.size() >= n; });
+  }
+  std::vector<int32_t> tokens() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return tokens_;
+  }
+
+ private:
+  const size_t limit_;
+  mutable std::mutex mutex_;
+  std::condition_variable heard_;
+  std::vector<int32_t> tokens_;
+  std::optional<EngineFinish> finish_;
+};
+
+struct Outcome {
+  std::vector<int32_t> tokens;
+  EngineFinish finish;
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  void Load(RunnerOptions options = {.max_context = kMaxContext, .max_sequences = 6, .chunk_tokens = 64},
+            const Ops* ops = nullptr) {
+    engine_.reset();
+    if (ops == nullptr) ops = *CpuOps("", Precision::kFast);
+    loaded_ = LoadGolden(GoldenCheckpoint("micro", "hf"), *ops, DensePrecision::kDefault, options);
+    ASSERT_NE(loaded_, nullptr);
+  }
+  void Start(const EngineOptions& options = {.max_running = 6}) {
+    auto engine = Engine::Create(*loaded_->runner, options);
+    ASSERT_TRUE(engine.ok()) << engine.status().message();
+    engine_ = *std::move(engine);
+  }
+  std::shared_ptr<Collector> Submit(EngineRequest request, size_t limit = SIZE_MAX) {
+    auto listener = std::make_shared<Collector>(limit);
+    const auto id = engine_->Submit(std::move(request), listener);
+    EXPECT_TRUE(id.ok()) << id.status().message();
+    if (id.ok()) last_id_ = *id;
+    return listener;
+  }
+  Outcome Run(EngineRequest request, size_t limit = SIZE_MAX) {
+    const auto listener = Submit(std::move(request), limit);
+    const EngineFinish finish = listener->Wait();
+    return {listener->tokens(), finish};
+  }
+
+  std::unique_ptr<LoadedGolden> loaded_;
+  std::unique_ptr<Engine> engine_;  // after the model: it ends first
+  RequestId last_id_ = 0;
+};
+
+EngineRequest Request(std::vector<int32_t> prompt, double temperature, int max_tokens, uint64_t seed = 1) {
+  EngineRequest request;
+  request.prompt = std::move(prompt);
+  request.sampling.temperature = temperature;
+  request.sampling.seed = seed;
+  request.max_tokens = max_tokens;
+  request.detect_repetition = false;
+  return request;
+}
+
+/// Requests of all kinds: short and long prompts, greedy and sampled, free and constrained.
+class MixedRequests {
+ public:
+  MixedRequests() {
+    tokens_ = *TokenIndex::Create(*Tokenizer::Embedded());
+    schema_ = Machine::Create(*CompileJsonSchema(*ParseJson(R"({"type": "object", "required": ["n", "s"],
+      "additionalProperties": false, "properties": {"n": {"type": "integer"}, "s": {"type": "string"}}})")),
+                              tokens_);
+    regex_ = Machine::Create(*CompileRegex("(ab|[0-9]{2})+"), tokens_);
+  }
+  static constexpr int kCount = 14;
+  EngineRequest Make(int i) const {
+    static constexpr int kLengths[] = {1, 40, 7, 128, 300, 64, 33, 500, 2, 127, 90, 65, 20, 260};
+    EngineRequest request = Request(RandomPrompt(kLengths[i], 100 + i), i % 3 == 0 ? 0.0 : 1.0, 20 + 7 * (i % 5), i);
+    if (i % 4 == 1) request.constraint = std::make_unique<GrammarConstraint>(schema_, std::vector<int32_t>{600});
+    if (i % 4 == 3) request.constraint = std::make_unique<GrammarConstraint>(regex_, std::vector<int32_t>{600});
+    if (i % 5 == 2) request.sampling.repetition_penalty = 1.3;
+    request.stop_tokens = {600};
+    return request;
+  }
+
+ private:
+  std::shared_ptr<const TokenIndex> tokens_;
+  std::shared_ptr<Machine> schema_, regex_;
+};
+
+TEST_F(EngineTest, AloneItGivesWhatGenerateGives) {
+  Load();
+  const auto prompt = RandomPrompt(150, 1);
+  for (const double temperature : {0.0, 0.8}) {
+    auto sequence = loaded_->runner->NewSequence();
+    sequence->Append(prompt);
+    GenerateRequest plain;
+    plain.sampling = Request(prompt, temperature, 40).sampling;
+    plain.max_tokens = 40;
+    const auto want = Generate(*loaded_->runner, *sequence, plain, nullptr);
+    ASSERT_TRUE(want.ok());
+    sequence.reset();
+    Start();
+    const Outcome got = Run(Request(prompt, temperature, 40));
+    EXPECT_EQ(got.tokens, want->tokens);
+    EXPECT_EQ(got.finish.reason, FinishReason::kMaxTokens);
+    EXPECT_EQ(got.finish.usage.prompt_tokens, 150);
+    EXPECT_EQ(got.finish.usage.output_tokens, 40);
+    engine_.reset();
+  }
+}
+
+TEST_F(EngineTest, WhoElseIsThereChangesNothing) {
+  const MixedRequests requests;
+  for (const NamedOps& ops : AllOps(Precision::kFast)) {
+    if (ops.name == "portable") continue;  // slow
+    Load({.max_context = kMaxContext, .max_sequences = 6, .chunk_tokens = 64}, ops.ops);
+    Start();
+    std::vector<Outcome> alone;
+    for (int i = 0; i < MixedRequests::kCount; ++i) alone.push_back(Run(requests.Make(i)));
+    std::vector<std::shared_ptr<Collector>> listeners;
+    for (int i = 0; i < MixedRequests::kCount; ++i) listeners.push_back(Submit(requests.Make(i)));
+    for (int i = 0; i < MixedRequests::kCount; ++i) {
+      EXPECT_EQ(listeners[i]->Wait().reason, alone[i].finish.reason) << ops.name << " " << i;
+      EXPECT_EQ(listeners[i]->tokens(), alone[i].tokens) << ops.name << " " << i;
+    }
+    EXPECT_EQ(engine_->stats().finished, 2u * MixedRequests::kCount);
+    EXPECT_EQ(engine_->stats().running, 0);
+    EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
+  }
+}
+
+TEST_F(EngineTest, PreemptedRequestsGoOnAsIfNothingHadHappened) {
+  constexpr int kCount = 9;
+  const auto make = [](int i) {
+    EngineRequest request = Request(RandomPrompt(20 + i, 200 + i), i % 2, 250, i);
+    request.sampling.repetition_penalty = 1.1;
+    return request;
+  };
+  Load();
+  Start();
+  std::vector<Outcome> alone;
+  for (int i = 0; i < kCount; ++i) alone.push_back(Run(make(i)));
+  EXPECT_EQ(engine_->stats().preemptions, 0u);
+  // Room for one sequence of full length, shared by six of 270.
+  Load({.max_context = kMaxContext, .max_sequences = 6, .chunk_tokens = 64, .total_context = kMaxContext});
+  Start();
+  std::vector<std::shared_ptr<Collector>> listeners;
+  for (int i = 0; i < kCount; ++i) listeners.push_back(Submit(make(i)));
+  for (int i = 0; i < kCount; ++i) {
+    EXPECT_EQ(listeners[i]->Wait().reason, alone[i].finish.reason) << i;
+    EXPECT_EQ(listeners[i]->tokens(), alone[i].tokens) << i;
+  }
+  EXPECT_GT(engine_->stats().preemptions, 0u);
+  EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
+}
+
+TEST_F(EngineTest, EndsForTheRightReason) {
+  Load();
+  Start({.max_running = 2, .max_waiting = 2});
+  const auto prompt = RandomPrompt(10, 2);
+  const auto free = Run(Request(prompt, 1.0, 30)).tokens;
+
+  EngineRequest stops = Request(prompt, 1.0, 30);
+  stops.stop_tokens = {free[12]};
+  const Outcome stopped = Run(std::move(stops));
+  const auto first = std::ranges::find(free, free[12]) - free.begin();
+  EXPECT_EQ(stopped.finish.reason, FinishReason::kStopToken);
+  EXPECT_EQ(stopped.tokens, std::vector<int32_t>(free.begin(), free.begin() + first + 1));
+
+  const Outcome refused = Run(Request(prompt, 1.0, 30), 5);
+  EXPECT_EQ(refused.finish.reason, FinishReason::kListener);
+  EXPECT_EQ(refused.tokens, std::vector<int32_t>(free.begin(), free.begin() + 5));
+  EXPECT_EQ(refused.finish.usage.output_tokens, 5);
+
+  const Outcome full = Run(Request(RandomPrompt(kMaxContext - 3, 4), 1.0, 30));
+  EXPECT_EQ(full.finish.reason, FinishReason::kContextFull);
+  EXPECT_EQ(full.tokens.size(), 3u);
+
+  EngineRequest late = Request(prompt, 1.0, 900);
+  late.deadline = Clock::now();
+  const Outcome expired = Run(std::move(late));
+  EXPECT_EQ(expired.finish.reason, FinishReason::kDeadline);
+  EXPECT_TRUE(expired.tokens.empty());
+
+  EngineRequest loop = Request(prompt, 1.0, 900);
+  loop.detect_repetition = true;
+  loop.sampling.logit_bias = {{7, 100.0f}};
+  EXPECT_EQ(Run(std::move(loop)).finish.reason, FinishReason::kRepetition);
+
+  const auto cancelled = Submit(Request(prompt, 1.0, 900));
+  cancelled->WaitForTokens(3);
+  engine_->Cancel(last_id_);
+  EXPECT_EQ(cancelled->Wait().reason, FinishReason::kCancelled);
+  EXPECT_LT(cancelled->tokens().size(), 900u);
+  engine_->Cancel(last_id_);  // over: nothing happens
+  EXPECT_EQ(Run(Request(prompt, 1.0, 30)).tokens, free);
+}
+
+TEST_F(EngineTest, RefusesWhatItCannotDo) {
+  Load();
+  Start({.max_running = 1, .max_waiting = 1});
+  const auto listener = std::make_shared<Collector>();
+  const auto refusal = [&](EngineRequest request) {
+    const auto id = engine_->Submit(std::move(request), listener);
+    EXPECT_FALSE(id.ok());
+    return id.status();
+  };
+  EXPECT_EQ(refusal(Request({}, 1, 1)).code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(refusal(Request({5, kVocab}, 1, 1)).message().find("token 640 at position 1"), std::string::npos);
+  EXPECT_EQ(refusal(Request({5}, -1, 1)).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(refusal(Request({5}, 1, 0)).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(refusal(Request(RandomPrompt(kMaxContext, 1), 1, 1)).code(), StatusCode::kInvalidArgument);
+  const auto a = Submit(Request({5}, 1, 900)), b = Submit(Request({6}, 1, 900));
+  EXPECT_EQ(refusal(Request({7}, 1, 1)).code(), StatusCode::kResourceExhausted);
+  engine_->Drain(Clock::now());
+  EXPECT_EQ(a->Wait().reason, FinishReason::kCancelled);
+  EXPECT_EQ(b->Wait().reason, FinishReason::kCancelled);
+  EXPECT_EQ(refusal(Request({7}, 1, 1)).code(), StatusCode::kCancelled);
+  EXPECT_EQ(Engine::Create(*loaded_->runner, {.max_running = 7}).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(EngineTest, DrainLetsRequestsEndAndTheDestructorTellsTheRest) {
+  Load();
+  Start();
+  const auto a = Submit(Request(RandomPrompt(100, 1), 1, 20));
+  engine_->Drain(Clock::now() + std::chrono::minutes(5));
+  EXPECT_EQ(a->Wait().reason, FinishReason::kMaxTokens);
+  Start();
+  const auto b = Submit(Request(RandomPrompt(100, 1), 1, 900));
+  engine_.reset();
+  EXPECT_EQ(b->Wait().reason, FinishReason::kCancelled);
+}
+
+TEST_F(EngineTest, AnOutputThatIsWholeAtOnceHasNoToken) {
+  Load();
+  Start();
+  const auto tokens = *TokenIndex::Create(*Tokenizer::Embedded());
+  EngineRequest request = Request({1, 2, 3}, 1, 10);
+  request.constraint =
+      std::make_unique<GrammarConstraint>(Machine::Create(*CompileRegex(""), tokens), std::vector<int32_t>{});
+  const Outcome outcome = Run(std::move(request));
+  EXPECT_EQ(outcome.finish.reason, FinishReason::kConstraintEnd);
+  EXPECT_TRUE(outcome.tokens.empty());
+}
+
+}  // namespace
+}  // namespace gptoss
