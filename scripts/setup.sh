@@ -6,8 +6,8 @@ set -euo pipefail
 
 packages=(
   build-essential cmake ninja-build ccache pkg-config
-  libboost1.81-dev libcli11-dev libcurl4-openssl-dev libedit-dev libfmt-dev libhwy-dev libsimdjson-dev libssl-dev
-  libutf8proc-dev libzstd-dev nlohmann-json3-dev
+  libboost1.81-dev libcli11-dev libcurl4-openssl-dev libedit-dev libfmt-dev libhwy-dev libsimdjson-dev libsqlite3-dev
+  libssl-dev libutf8proc-dev libzstd-dev nlohmann-json3-dev
 )
 if [[ "${1:-}" == "--test" ]]; then
   packages+=(clang clang-format libgtest-dev libgmock-dev nodejs npm python3 python3-numpy)

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/turn.h"
+
 namespace gptoss::server {
 namespace {
 
 constexpr int kQueueRetrySeconds = 2, kDrainRetrySeconds = 10;
-// Begins the messages about prompts that leave no room in the context (server/turn.h, engine/engine.h).
-constexpr std::string_view kContextLength = "the context length is exceeded";
 
 /// "tools[0].function.name" of "tools[0].function.name: is missing"; empty when the message begins otherwise.
 std::string ParamOf(std::string_view message) {
@@ -33,7 +33,8 @@ ApiError ApiErrorOf(const Status& status) {
     case StatusCode::kInvalidArgument:
     case StatusCode::kCorruptData:
     case StatusCode::kUnsupported:
-      if (message.starts_with(kContextLength)) return BadRequest(message, "messages", "context_length_exceeded");
+      if (message.starts_with(kContextLengthExceeded))
+        return BadRequest(message, "messages", "context_length_exceeded");
       return BadRequest(message, ParamOf(message));
     case StatusCode::kNotFound:
       return {404, "invalid_request_error", message, ParamOf(message), "not_found", 0};
