@@ -89,12 +89,13 @@ void ActiveRequest::Deliver(const SampledToken& token) {
   usage_.decode_s = Seconds(Clock::now() - decoding_);
   const bool loops = repetition_.has_value() && repetition_->Add(token.id) != RepetitionDetector::Kind::kNone;
   const bool go_on = listener_->OnToken(token);
+  const bool cut = request_.constraint != nullptr && request_.constraint->CutShort();
   if (std::ranges::find(request_.stop_tokens, token.id) != request_.stop_tokens.end()) {
-    End(FinishReason::kStopToken);
+    End(cut ? FinishReason::kMaxTokens : FinishReason::kStopToken);
   } else if (!go_on) {
     End(FinishReason::kListener);
   } else if (ConstraintEnded()) {
-    End(FinishReason::kConstraintEnd);
+    End(cut ? FinishReason::kMaxTokens : FinishReason::kConstraintEnd);
   } else if (usage_.output_tokens >= request_.max_tokens) {
     End(FinishReason::kMaxTokens);
   } else if (usage_.output_tokens >= max_output_) {

@@ -33,7 +33,7 @@ struct EngineRequest {
 enum class FinishReason : uint8_t {
   kStopToken,
   kConstraintEnd,  // the output is whole, and nothing may follow
-  kMaxTokens,
+  kMaxTokens,      // also where the constraint ended the output so as to keep within a limit
   kContextFull,
   kRepetition,  // the output had fallen into a loop
   kListener,    // OnToken said so

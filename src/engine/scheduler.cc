@@ -26,11 +26,10 @@ int Scheduler::decoding() const {
 
 Scheduler::Step Scheduler::Plan(int max_rows, int max_prefill_rows) {
   Step step;
+  Admit(&step);
   PlanDecode(&step);
-  int budget = max_rows - step.decode_rows;
-  if (step.decode_rows > 0) budget = std::min(budget, max_prefill_rows);
-  PlanPrefill(&budget, &step);
-  Admit(&budget, &step);
+  const int left = max_rows - step.decode_rows;
+  PlanPrefill(step.decode_rows > 0 ? std::min(left, max_prefill_rows) : left, &step);
   return step;
 }
 
@@ -47,41 +46,33 @@ void Scheduler::PlanDecode(Step* step) {
   }
 }
 
-void Scheduler::PlanPrefill(int* budget, Step* step) {
+void Scheduler::PlanPrefill(int budget, Step* step) {
   std::vector<uint64_t> prompts;
   for (const auto& [id, progress] : running_) {
     if (progress.remaining() > 1) prompts.push_back(id);
   }
-  if (prompts.empty() || *budget <= 0) return;
+  if (prompts.empty() || budget <= 0) return;
   const uint64_t oldest = prompts.front();
   const int wanted = running_[oldest].remaining();
-  const int first = std::min(wanted, prompts.size() > 1 ? (*budget + 1) / 2 : *budget);
-  if (ReserveOrPreempt(oldest, first, step)) {
-    AddRows(oldest, first, step);
-    *budget -= first;
-  }
+  const int first = std::min(wanted, prompts.size() > 1 ? (budget + 1) / 2 : budget);
+  if (!ReserveOrPreempt(oldest, first, step)) return;  // then all others are older, and decode
+  budget -= first;
+  AddRows(oldest, first, step);
   std::erase_if(prompts, [&](uint64_t id) { return id == oldest || !running_.contains(id); });
   std::ranges::stable_sort(prompts, {}, [&](uint64_t id) { return running_[id].remaining(); });
   for (const uint64_t id : prompts) {
-    const int count = std::min(running_[id].remaining(), *budget);
+    const int count = std::min(running_[id].remaining(), budget);
     if (count <= 0 || !space_.Reserve(id, count)) continue;
     AddRows(id, count, step);
-    *budget -= count;
+    budget -= count;
   }
-  // What the others left; room for more is asked from the first token that is not computed.
-  const auto found = running_.find(oldest);
-  if (found == running_.end()) return;
-  const int more = std::min(wanted - first, *budget);
-  if (more > 0 && space_.Reserve(oldest, first + more)) {
-    AddRows(oldest, more, step);
-    *budget -= more;
-  }
+  // What the others left. Room is always asked for from the first token that is not computed.
+  const int more = std::min(wanted - first, budget);
+  if (more > 0 && space_.Reserve(oldest, first + more)) AddRows(oldest, more, step);
 }
 
-void Scheduler::Admit(int* budget, Step* step) {
-  // Nobody enters on the room of somebody who had to leave in this very step.
-  while (step->preempted.empty() && *budget > 0 && !waiting_.empty() &&
-         static_cast<int>(running_.size()) < max_running_) {
+void Scheduler::Admit(Step* step) {
+  while (!waiting_.empty() && static_cast<int>(running_.size()) < max_running_) {
     const auto [id, progress] = *waiting_.begin();
     const int computed = space_.Enter(id);
     GPTOSS_CHECK(computed < progress.tokens);
@@ -90,17 +81,13 @@ void Scheduler::Admit(int* budget, Step* step) {
     constexpr int kMargin = 64;
     int64_t claimed = progress.tokens - computed + kMargin;
     for (const auto& [other, p] : running_) claimed += p.remaining() + kMargin;
-    const bool fits = running_.empty() || space_.FreeTokens() >= claimed;
-    const int count = std::min(progress.tokens - computed, *budget);
-    if (!fits || !space_.Reserve(id, count)) {
+    if (!running_.empty() && space_.FreeTokens() < claimed) {
       space_.Leave(id);
       return;
     }
     waiting_.erase(waiting_.begin());
     running_[id] = {progress.tokens, computed};
     step->entered.push_back(id);
-    AddRows(id, count, step);
-    *budget -= count;
   }
 }
 
@@ -123,7 +110,8 @@ void Scheduler::Preempt(uint64_t id, Step* step) {
     if (planned - step->rows.begin() < step->decode_rows) --step->decode_rows;
     step->rows.erase(planned);
   }
-  step->preempted.push_back(id);
+  // Who entered in this very step has not begun.
+  if (std::erase(step->entered, id) == 0) step->preempted.push_back(id);
 }
 
 void Scheduler::AddRows(uint64_t id, int count, Step* step) {

@@ -69,8 +69,8 @@ class Scheduler {
   bool ReserveOrPreempt(uint64_t id, int count, Step* step);
   void Preempt(uint64_t id, Step* step);
   void PlanDecode(Step* step);
-  void PlanPrefill(int* budget, Step* step);
-  void Admit(int* budget, Step* step);
+  void PlanPrefill(int budget, Step* step);
+  void Admit(Step* step);
   /// Adds `count` rows to the sequence's entry, or a new entry.
   void AddRows(uint64_t id, int count, Step* step);
 
