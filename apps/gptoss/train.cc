@@ -8,7 +8,9 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <thread>
 
+#include "backends/cpu/training/training_ops.h"
 #include "base/mmap_file.h"
 #include "commands.h"
 #include "jsonl.h"
@@ -84,6 +86,11 @@ Result<Dataset> LoadData(const Renderer& renderer, const std::string& path, cons
   return dataset;
 }
 
+int ThreadCount(const TrainFlags& flags) {
+  if (flags.exact) return 1;
+  return flags.threads > 0 ? flags.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 /// Weights, gradients and two moments in float; a rounded copy each for --export and --round-experts.
 Status CheckMemory(const FlatLayout& layout, const TrainFlags& flags) {
   const uint64_t arrays = 4u + (flags.export_to.empty() ? 0u : 1u) + (flags.round_experts ? 1u : 0u);
@@ -130,7 +137,8 @@ class Metrics {
 /// One run: its data, its trainer, and where it writes.
 class TrainRun {
  public:
-  explicit TrainRun(const TrainFlags& flags) : flags_(flags) {}
+  TrainRun(const TrainFlags& flags, const TrainingOps<float>& ops)
+      : flags_(flags), ops_(ops), pool_(ThreadCount(flags)) {}
 
   Status Run() {
     GPTOSS_RETURN_IF_ERROR(CheckTrainFlags(flags_));
@@ -283,8 +291,8 @@ class TrainRun {
   Dataset data_, eval_;
   uint64_t fingerprint_ = 0;
   Metrics metrics_;
-  const TrainingOps<float>& ops_ = ReferenceTrainingOps<float>();
-  ThreadPool pool_{1};
+  const TrainingOps<float>& ops_;
+  ThreadPool pool_;
   ScratchArena scratch_;
   ExecContext context_{pool_, scratch_};
 };
@@ -295,7 +303,13 @@ int Train(CLI::App& command, TrainFlags* flags) {
     if (!status.ok()) return Fail(status);
   }
   if (const Status status = CheckTrainFlags(*flags); !status.ok()) return UsageError(status.message());
-  const Status status = TrainRun(*flags).Run();
+  const TrainingOps<float>* ops = &ReferenceTrainingOps<float>();
+  if (!flags->exact) {
+    const Result<const TrainingOps<float>*> chosen = CpuTrainingOps();
+    if (!chosen.ok()) return Fail(chosen.status());
+    ops = *chosen;
+  }
+  const Status status = TrainRun(*flags, *ops).Run();
   return status.ok() ? 0 : Fail(status);
 }
 
@@ -307,7 +321,7 @@ void RegisterTrain(CLI::App& app, int* exit_code) {
   AddTrainFlags(command, flags.get());
   command->footer(
       "One conversation a line of --data: {\"messages\": [...]} as gptoss render takes it. All weights are trained in "
-      "float with AdamW on one thread of plain code: meant for small models. metrics.jsonl in --out gets one line a "
+      "float with AdamW on all cores. metrics.jsonl in --out gets one line a "
       "step. SIGINT saves the state and stops.");
   command->callback([command, flags, exit_code] { *exit_code = Train(*command, flags.get()); });
 }

@@ -78,6 +78,12 @@ void AddTrainFlags(CLI::App* command, TrainFlags* f) {
       ->add_option("--export-format", f->export_format, "Form of it: experts become MXFP4, the rest BF16 (GGUF: Q8_0)")
       ->check(CLI::IsMember({"hf", "original", "gguf"}))
       ->capture_default_str();
+  command->add_option("-t,--threads", f->threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
+  command
+      ->add_option("--activation-gb", f->activation_gb,
+                   "Memory for activations; what does not fit is computed a second time")
+      ->capture_default_str();
+  command->add_flag("--exact", f->exact, "The plain reference arithmetic on one thread: slow, to compare with");
   command->add_flag("--dry-run", f->dry_run, "Check everything, say how much memory is needed, and stop");
   command->add_flag("--quiet", f->quiet, "No progress bar");
 }
@@ -103,6 +109,7 @@ Status CheckTrainFlags(const TrainFlags& f) {
   if (f.save_every < 1) return InvalidArgument("--save-every: must be at least 1");
   if (f.eval_every < 1) return InvalidArgument("--eval-every: must be at least 1");
   if (f.keep < 1) return InvalidArgument("--keep: must be at least 1");
+  if (!(f.activation_gb >= 0)) return InvalidArgument("--activation-gb: must not be negative");
   if (!(f.lr > 0)) return InvalidArgument("--lr: must be above 0");
   if (!(f.clip >= 0)) return InvalidArgument("--clip: must not be negative");
   if (!(f.weight_decay >= 0)) return InvalidArgument("--weight-decay: must not be negative");
@@ -127,6 +134,7 @@ TrainerOptions TrainerOptionsOf(const TrainFlags& f) {
   options.accumulation = f.accumulation;
   options.batch_tokens = f.batch_tokens;
   options.seed = f.seed;
+  options.activation_bytes = static_cast<uint64_t>(f.activation_gb * 1e9);
   options.trained = f.trained;
   options.round_experts = f.round_experts;
   return options;

@@ -19,9 +19,10 @@ struct TrainFlags {
   int64_t steps = 100, warmup = 0, save_every = 100, eval_every = 100;
   double lr = 1e-4, lr_floor = 0.1, weight_decay = 0.0, beta1 = 0.9, beta2 = 0.95, clip = 1.0;
   float analysis_weight = 1.0f, commentary_weight = 1.0f, final_weight = 1.0f;
-  int batch_tokens = 2048, accumulation = 1, max_tokens = 0, keep = 2, preview = 0;
+  int batch_tokens = 2048, accumulation = 1, max_tokens = 0, keep = 2, preview = 0, threads = 0;
   uint64_t seed = 1;
-  bool round_experts = false, resume = false, dry_run = false, quiet = false;
+  double activation_gb = 2.0;
+  bool round_experts = false, exact = false, resume = false, dry_run = false, quiet = false;
 };
 
 void AddTrainFlags(CLI::App* command, TrainFlags* flags);

@@ -10,7 +10,8 @@ struct GptOssBackward<T>::Activations {
   int64_t n;
   T* attn_normed;    // [n, H]
   T* mlp_normed;     // [n, H]
-  T* cos;            // [n, head_dim / 2]
+  T* middle;         // [n, H] the stream between the two blocks
+  T* cos;            // [n, head_dim / 2], all layers'
   T* sin;            //
   T* qkv;            // [n, qkv_size]
   T* lse;            // [n, heads]
@@ -21,13 +22,13 @@ struct GptOssBackward<T>::Activations {
   T* h;              // [n * k, I]
   Routing routing;
 
-  Activations(ScratchArena& scratch, const ModelConfig& c, int64_t rows) : n(rows) {
+  Activations(ScratchArena& scratch, const ModelConfig& c, int64_t rows, T* cosines, T* sines)
+      : n(rows), cos(cosines), sin(sines) {
     const int64_t choices = n * c.experts_per_token;
     const auto allocate = [&](int64_t count) { return scratch.Allocate<T>(static_cast<size_t>(count)); };
     attn_normed = allocate(n * c.hidden_size);
     mlp_normed = allocate(n * c.hidden_size);
-    cos = allocate(n * c.head_dim / 2);
-    sin = allocate(n * c.head_dim / 2);
+    middle = allocate(n * c.hidden_size);
     qkv = allocate(n * (c.q_size() + 2 * c.kv_size()));
     lse = allocate(n * c.num_heads);
     attention = allocate(n * c.q_size());
@@ -46,31 +47,56 @@ struct GptOssBackward<T>::Activations {
     routing.grouped_token = ints(choices);
     routing.grouped_row = ints(choices);
   }
-
-  /// Angles are float numbers, as in the forward pass.
-  void FillAngles(ScratchArena& scratch, const RopeTable& rope, std::span<const int32_t> positions) {
-    const size_t count = positions.size() * rope.inverse_frequencies.size();
-    ScratchFrame frame(scratch);
-    float *c = scratch.Allocate<float>(count), *s = scratch.Allocate<float>(count);
-    rope.Angles(positions, c, s);
-    std::copy_n(c, count, cos);
-    std::copy_n(s, count, sin);
-  }
 };
 
 template <typename T>
+uint64_t GptOssBackward<T>::LayerActivationBytes(const ModelConfig& c, int64_t rows) {
+  const int64_t choice = 3 * c.intermediate_size + 1;
+  const int64_t row = 4 * c.hidden_size + 2 * (c.q_size() + c.kv_size()) + c.num_heads + c.num_experts;
+  return static_cast<uint64_t>(rows * (row + c.experts_per_token * choice)) * sizeof(T);
+}
+
+/// What a forward pass leaves behind: the streams that enter each layer and leave the last, and the activations of all
+/// layers, or of the last one only.
+template <typename T>
+struct GptOssBackward<T>::Kept {
+  std::vector<T*> inputs;
+  std::vector<Activations> layers;
+  bool all() const { return layers.size() + 1 == inputs.size(); }
+  Activations& Of(int layer) { return layers[all() ? static_cast<size_t>(layer) : 0]; }
+};
+
+template <typename T>
+typename GptOssBackward<T>::Kept GptOssBackward<T>::MakeKept(ScratchArena& scratch, const TrainingBatch& batch,
+                                                             bool all) const {
+  const int64_t n = batch.rows();
+  const auto size = static_cast<size_t>(n * config_.hidden_size);
+  const size_t angles = batch.positions.size() * rope_.inverse_frequencies.size();
+  Kept kept;
+  for (int i = 0; i <= config_.num_layers; ++i) kept.inputs.push_back(scratch.Allocate<T>(size));
+  T *cos = scratch.Allocate<T>(angles), *sin = scratch.Allocate<T>(angles);
+  for (int i = 0; i < (all ? config_.num_layers : 1); ++i) kept.layers.emplace_back(scratch, config_, n, cos, sin);
+  ScratchFrame frame(scratch);
+  // Angles are float numbers, as in the forward pass.
+  float *c = scratch.Allocate<float>(angles), *s = scratch.Allocate<float>(angles);
+  rope_.Angles(batch.positions, c, s);
+  std::copy_n(c, angles, cos);
+  std::copy_n(s, angles, sin);
+  return kept;
+}
+
+template <typename T>
 void GptOssBackward<T>::Forward(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
-                                Activations& a, std::vector<T*>* layer_inputs) const {
-  const int64_t size = a.n * config_.hidden_size;
-  layer_inputs->assign(static_cast<size_t>(config_.num_layers) + 1, nullptr);
-  for (T*& x : *layer_inputs) x = context.scratch.Allocate<T>(static_cast<size_t>(size));
-  a.FillAngles(context.scratch, rope_, batch.positions);
-  ops_.embed(context, {parameters.embedding, batch.tokens, (*layer_inputs)[0]});
+                                Kept& kept) const {
+  const int64_t size = batch.rows() * config_.hidden_size;
+  ops_.embed(context, {parameters.embedding, batch.tokens, kept.inputs[0]});
   for (int n = 0; n < config_.num_layers; ++n) {
     const LayerParameters<T>& w = parameters.layers[static_cast<size_t>(n)];
-    T* x = (*layer_inputs)[static_cast<size_t>(n) + 1];
-    std::copy_n((*layer_inputs)[static_cast<size_t>(n)], size, x);
-    AttentionBlock(context, w, batch, n, x, a);
+    Activations& a = kept.Of(n);
+    T* x = kept.inputs[static_cast<size_t>(n) + 1];
+    std::copy_n(kept.inputs[static_cast<size_t>(n)], size, a.middle);
+    AttentionBlock(context, w, batch, n, a.middle, a);
+    std::copy_n(a.middle, size, x);
     MlpBlock(context, w, x, a);
   }
 }
@@ -179,25 +205,27 @@ template <typename T>
 double GptOssBackward<T>::Loss(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
                                double scale, ModelGradients<T>* gradients) const {
   ScratchFrame frame(context.scratch);
-  Activations a(context.scratch, config_, batch.rows());
-  std::vector<T*> inputs;
-  Forward(context, parameters, batch, a, &inputs);
+  const uint64_t all = LayerActivationBytes(config_, batch.rows()) * static_cast<uint64_t>(config_.num_layers);
+  Kept kept = MakeKept(context.scratch, batch, gradients != nullptr && all <= activation_bytes_);
+  Forward(context, parameters, batch, kept);
 
-  const int64_t size = a.n * config_.hidden_size;
+  const int64_t size = batch.rows() * config_.hidden_size;
   T* dx = context.scratch.Allocate<T>(static_cast<size_t>(size));
-  T* middle = context.scratch.Allocate<T>(static_cast<size_t>(size));  // the stream between the two blocks
   std::fill_n(dx, size, T(0));
-  const double loss = HeadLoss(context, parameters, batch, scale, inputs.back(), dx, gradients);
+  const double loss = HeadLoss(context, parameters, batch, scale, kept.inputs.back(), dx, gradients);
   if (gradients == nullptr) return loss;
 
   for (int n = config_.num_layers - 1; n >= 0; --n) {
     const LayerParameters<T>& w = parameters.layers[static_cast<size_t>(n)];
     const LayerGradients<T>& g = gradients->layers[static_cast<size_t>(n)];
-    const T* x = inputs[static_cast<size_t>(n)];
-    std::copy_n(x, size, middle);
-    AttentionBlock(context, w, batch, n, middle, a);
-    MlpBlockInside(context, w, middle, a);
-    MlpBlockBackward(context, w, middle, a, dx, g);
+    const T* x = kept.inputs[static_cast<size_t>(n)];
+    Activations& a = kept.Of(n);
+    if (!kept.all()) {
+      std::copy_n(x, size, a.middle);
+      AttentionBlock(context, w, batch, n, a.middle, a);
+      MlpBlockInside(context, w, a.middle, a);
+    }
+    MlpBlockBackward(context, w, a.middle, a, dx, g);
     AttentionBlockBackward(context, w, batch, n, x, a, dx, g);
   }
   if (gradients->embedding != nullptr) {
@@ -210,13 +238,12 @@ template <typename T>
 void GptOssBackward<T>::Logits(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
                                std::span<const int32_t> rows, T* logits) const {
   ScratchFrame frame(context.scratch);
-  Activations a(context.scratch, config_, batch.rows());
-  std::vector<T*> inputs;
-  Forward(context, parameters, batch, a, &inputs);
+  Kept kept = MakeKept(context.scratch, batch, false);
+  Forward(context, parameters, batch, kept);
   T* hidden = context.scratch.Allocate<T>(static_cast<size_t>(config_.hidden_size));
   for (size_t i = 0; i < rows.size(); ++i) {
-    ops_.rms_norm(context, {inputs.back() + rows[i] * static_cast<int64_t>(config_.hidden_size), parameters.final_norm,
-                            static_cast<T>(config_.rms_eps), 1, config_.hidden_size, hidden});
+    ops_.rms_norm(context, {kept.inputs.back() + rows[i] * static_cast<int64_t>(config_.hidden_size),
+                            parameters.final_norm, static_cast<T>(config_.rms_eps), 1, config_.hidden_size, hidden});
     ops_.linear(context, {hidden, 1, parameters.unembedding, nullptr, false,
                           logits + static_cast<int64_t>(i) * config_.vocab_size});
   }

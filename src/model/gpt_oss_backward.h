@@ -1,5 +1,6 @@
-// The backward pass of gpt-oss: the mirror of gpt_oss.cc over the op table of training. Only the residual stream that
-// enters each layer is kept; the rest of a layer is computed again when its turn comes (activation checkpointing).
+// The backward pass of gpt-oss: the mirror of gpt_oss.cc over the op table of training. What a layer computed is kept
+// for the backward pass where memory allows; else only the residual stream that enters each layer is, and the rest is
+// computed again when its turn comes (activation checkpointing). Both give the same bits.
 #pragma once
 
 #include <cstdint>
@@ -79,9 +80,12 @@ struct TrainingBatch {
 template <typename T>
 class GptOssBackward {
  public:
-  /// `ops` must outlive the object.
-  GptOssBackward(const ModelConfig& config, const TrainingOps<T>& ops)
-      : config_(config), ops_(ops), rope_(MakeRopeTable(config)) {}
+  /// `ops` must outlive the object. Activations of all layers are kept if they take at most `activation_bytes`.
+  GptOssBackward(const ModelConfig& config, const TrainingOps<T>& ops, uint64_t activation_bytes = 0)
+      : config_(config), ops_(ops), rope_(MakeRopeTable(config)), activation_bytes_(activation_bytes) {}
+
+  /// What one layer's passes over `rows` rows take.
+  static uint64_t LayerActivationBytes(const ModelConfig& config, int64_t rows);
 
   /// scale * the sum over the batch's target rows of weight * -log p(target), and its gradients when `gradients` is
   /// given. Tokens and targets must be below vocab_size, positions below max_context.
@@ -94,8 +98,10 @@ class GptOssBackward {
 
  private:
   struct Activations;
-  void Forward(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch, Activations& a,
-               std::vector<T*>* layer_inputs) const;
+  struct Kept;
+  Kept MakeKept(ScratchArena& scratch, const TrainingBatch& batch, bool all) const;
+  void Forward(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
+               Kept& kept) const;
   void AttentionBlock(ExecContext& context, const LayerParameters<T>& w, const TrainingBatch& batch, int n, T* x,
                       Activations& a) const;
   void MlpBlockInside(ExecContext& context, const LayerParameters<T>& w, const T* x, Activations& a) const;
@@ -112,6 +118,7 @@ class GptOssBackward {
   ModelConfig config_;
   const TrainingOps<T>& ops_;
   RopeTable rope_;
+  uint64_t activation_bytes_;
 };
 
 }  // namespace gptoss

@@ -11,6 +11,9 @@
 namespace gptoss {
 namespace {
 
+/// Values that one task updates, or squares and sums.
+constexpr int64_t kPiece = 65536;
+
 /// Decay pulls matrices towards zero; norms, biases and sinks have no reason to be small.
 bool Decays(const TensorSpec& spec) { return spec.shape.size() > 1 && !spec.name.ends_with(".bias"); }
 
@@ -87,7 +90,7 @@ Trainer::Trainer(const ModelConfig& config, std::vector<float> values, const Dat
                  const TrainerOptions& options, const TrainingOps<float>& ops)
     : layout_(config),
       options_(options),
-      model_(config, ops),
+      model_(config, ops, options.activation_bytes),
       stream_(dataset, options.batch_tokens, options.seed),
       gradient_(layout_.size(), 0.0f) {
   state_.values = std::move(values);
@@ -111,23 +114,36 @@ bool Trainer::IsTrained(const TensorSpec& spec) const {
                                                  [&](const std::string& end) { return spec.name.ends_with(end); });
 }
 
-double Trainer::GradientNorm() const {
+/// Sums of kPiece squares first, so that the threads take no part in the order.
+double Trainer::GradientNorm(ThreadPool& pool) const {
   double sum = 0;
+  std::vector<double> sums;
   for (const FlatTensor& tensor : layout_.tensors()) {
     if (!IsTrained(tensor.spec)) continue;
-    for (size_t i = tensor.offset; i < tensor.offset + tensor.count; ++i) {
-      sum += static_cast<double>(gradient_[i]) * static_cast<double>(gradient_[i]);
-    }
+    sums.assign((tensor.count + kPiece - 1) / kPiece, 0.0);
+    pool.ParallelFor(static_cast<int64_t>(tensor.count), kPiece, [&](int64_t begin, int64_t end, int) {
+      double own = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        const auto g = static_cast<double>(gradient_[tensor.offset + static_cast<size_t>(i)]);
+        own += g * g;
+      }
+      sums[static_cast<size_t>(begin / kPiece)] = own;
+    });
+    for (const double part : sums) sum += part;
   }
   return std::sqrt(sum);
 }
 
-void Trainer::Update(double learning_rate, double gradient_scale) {
+void Trainer::Update(ThreadPool& pool, double learning_rate, double gradient_scale) {
   for (const FlatTensor& tensor : layout_.tensors()) {
     if (!IsTrained(tensor.spec)) continue;
-    const auto part = [&](std::vector<float>& all) { return std::span(all).subspan(tensor.offset, tensor.count); };
-    AdamWUpdate(options_.adamw, state_.step, learning_rate, gradient_scale, Decays(tensor.spec), part(gradient_),
-                part(state_.m), part(state_.v), part(state_.values));
+    pool.ParallelFor(static_cast<int64_t>(tensor.count), kPiece, [&](int64_t begin, int64_t end, int) {
+      const auto part = [&](std::vector<float>& all) {
+        return std::span(all).subspan(tensor.offset + static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+      };
+      AdamWUpdate(options_.adamw, state_.step, learning_rate, gradient_scale, Decays(tensor.spec), part(gradient_),
+                  part(state_.m), part(state_.v), part(state_.values));
+    });
   }
 }
 
@@ -151,7 +167,7 @@ Result<StepReport> Trainer::Step(ExecContext& context) {
   for (const TrainingBatch& batch : batches) {
     report.loss += model_.Loss(context, parameters, batch, 1.0 / weight, &gradients);
   }
-  report.gradient_norm = GradientNorm();
+  report.gradient_norm = GradientNorm(context.pool);
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
     return InvalidArgument("step " + std::to_string(report.step) +
                            ": the loss or its gradient is not a finite number; lower the learning rate");
@@ -159,7 +175,7 @@ Result<StepReport> Trainer::Step(ExecContext& context) {
   report.learning_rate = LearningRate(options_.schedule, state_.step);
   const bool clipped = options_.max_gradient_norm > 0 && report.gradient_norm > options_.max_gradient_norm;
   ++state_.step;
-  Update(report.learning_rate, clipped ? options_.max_gradient_norm / report.gradient_norm : 1.0);
+  Update(context.pool, report.learning_rate, clipped ? options_.max_gradient_norm / report.gradient_norm : 1.0);
   state_.position = stream_.position();
   return report;
 }

@@ -19,6 +19,8 @@ struct TrainerOptions {
   int accumulation = 1;            // batches in one step
   int batch_tokens = 2048;         // most tokens of one batch, unless one conversation is longer
   uint64_t seed = 1;               // order of the data
+  /// Memory for activations that are kept rather than computed again; a batch that needs more keeps none.
+  uint64_t activation_bytes = uint64_t{2} << 30;
   /// Passes see the experts rounded to MXFP4, as they will be exported; gradients go to the float weights as if nothing
   /// had been rounded (the straight-through estimator, Bengio et al., arXiv 1308.3432). Takes one more array.
   bool round_experts = false;
@@ -74,8 +76,8 @@ class Trainer {
   Trainer(const ModelConfig& config, std::vector<float> values, const Dataset& dataset, const TrainerOptions& options,
           const TrainingOps<float>& ops);
   bool IsTrained(const TensorSpec& spec) const;
-  double GradientNorm() const;
-  void Update(double learning_rate, double gradient_scale);
+  double GradientNorm(ThreadPool& pool) const;
+  void Update(ThreadPool& pool, double learning_rate, double gradient_scale);
 
   FlatLayout layout_;
   TrainerOptions options_;
