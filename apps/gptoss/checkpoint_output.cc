@@ -21,20 +21,6 @@ namespace {
 /// Rows of the embedding from which on a model has the published vocabulary: its ordinary and named special tokens.
 constexpr int kFullVocabulary = 200019;
 
-class BarProgress final : public WriteProgress {
- public:
-  BarProgress() : bar_("writing", 0, ProgressUnit::kBytes, /*quiet=*/false) {}
-  bool Update(uint64_t done, uint64_t total) override {
-    bar_.SetTotal(total);
-    bar_.Update(done);
-    if (done == total) bar_.Finish();
-    return true;
-  }
-
- private:
-  ProgressBar bar_;
-};
-
 Result<DType> ParseDense(const std::string& name) {
   if (name.empty() || name == "q8_0") return DType::kQ8_0;
   if (name == "bf16") return DType::kBF16;
@@ -105,12 +91,19 @@ Status WritePackedAs(const Checkpoint& source, const std::string& out, const std
   GPTOSS_ASSIGN_OR_RETURN(const Ops* ops, CpuOps("", Precision::kFast));
   options.layout = ops->weight_layout;
   GPTOSS_RETURN_IF_ERROR(AddTokenizer(source, &options));
-  BarProgress progress;
+  ByteProgress progress("writing");
   options.progress = &progress;
   return WritePacked(source, out, options);
 }
 
 }  // namespace
+
+bool ByteProgress::Update(uint64_t done, uint64_t total) {
+  bar_.SetTotal(total);
+  bar_.Update(done);
+  if (done == total) bar_.Finish();
+  return true;
+}
 
 void AddOutputFlags(CLI::App& command, const char* format_flag, OutputForms forms, OutputFlags* flags) {
   const bool packed = forms == OutputForms::kPublicAndPacked;
@@ -135,7 +128,7 @@ Status WriteCheckpointAs(const Checkpoint& source, const OutputFlags& flags, Wri
     return InvalidArgument("--dense goes with gguf only: the " + flags.format + " layout holds bf16");
   }
   GPTOSS_ASSIGN_OR_RETURN(options.gguf_dense, ParseDense(flags.dense));
-  BarProgress progress;
+  ByteProgress progress("writing");
   options.progress = &progress;
   if (flags.format == "hf") return WriteHf(source, flags.out, options);
   if (flags.format == "original") return WriteOriginal(source, flags.out, options);

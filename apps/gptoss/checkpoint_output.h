@@ -3,11 +3,23 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <utility>
 
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
+#include "progress.h"
 
 namespace gptoss::cli {
+
+/// A progress bar over the bytes of a file or checkpoint.
+class ByteProgress final : public WriteProgress {
+ public:
+  explicit ByteProgress(std::string label) : bar_(std::move(label), 0, ProgressUnit::kBytes, /*quiet=*/false) {}
+  bool Update(uint64_t done, uint64_t total) override;
+
+ private:
+  ProgressBar bar_;
+};
 
 struct OutputFlags {
   std::string format;  // hf, original, gguf, packed

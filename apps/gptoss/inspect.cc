@@ -7,6 +7,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/packed.h"
+#include "checkpoint_output.h"
 #include "commands.h"
 #include "json/json.h"
 #include "model_argument.h"
@@ -52,26 +53,12 @@ Json PackedJson(const PackedHeader& header) {
           {"tokenizer_bytes", header.tokenizer.bytes}};
 }
 
-class CheckProgress final : public WriteProgress {
- public:
-  explicit CheckProgress(bool quiet) : bar_("checking", 0, ProgressUnit::kBytes, quiet) {}
-  bool Update(uint64_t done, uint64_t total) override {
-    bar_.SetTotal(total);
-    bar_.Update(done);
-    if (done == total) bar_.Finish();
-    return true;
-  }
-
- private:
-  ProgressBar bar_;
-};
-
 Status CheckSums(const Checkpoint& checkpoint) {
   const PackedCheckpoint* packed = AsPacked(checkpoint);
   if (packed == nullptr) {
     return InvalidArgument("--check: " + checkpoint.Describe() + " holds no checksums; only packed files do");
   }
-  CheckProgress progress(/*quiet=*/false);
+  ByteProgress progress("checking");
   return packed->VerifyChecksums(&progress);
 }
 
