@@ -13,6 +13,7 @@ namespace gptoss::cli {
 void RegisterBench(CLI::App& app, int* exit_code);
 void RegisterCompletion(CLI::App& app, int* exit_code);
 void RegisterConvert(CLI::App& app, int* exit_code);
+void RegisterEval(CLI::App& app, int* exit_code);
 void RegisterGenerate(CLI::App& app, int* exit_code);
 void RegisterGrammar(CLI::App& app, int* exit_code);
 void RegisterInfo(CLI::App& app, int* exit_code);

@@ -1,0 +1,1 @@
+"""Data of the embedded model: questions with a reasoning whose length follows the effort, in the harmony format."""
