@@ -25,6 +25,15 @@ void ActiveRequest::Start(std::unique_ptr<Sequence> sequence) {
   sequence_ = std::move(sequence);
   sequence_->Append(request_.prompt);
   request_.prompt = {};
+  std::erase_if(request_.checkpoints, [&](int length) { return length < 1 || length >= prompt_tokens(); });
+  // The same prompt may come again, and one token of it must be computed then.
+  if (prompt_tokens() > 1) AddCheckpoint(prompt_tokens() - 1);
+}
+
+void ActiveRequest::AddCheckpoint(int length) {
+  std::vector<int>& lengths = request_.checkpoints;
+  const auto place = std::ranges::lower_bound(lengths, length);
+  if (place == lengths.end() || *place != length) lengths.insert(place, length);
 }
 
 bool ActiveRequest::OnEnter(int cached) {

@@ -26,6 +26,10 @@ class ActiveRequest {
   /// Gives the request the empty `sequence`, to which it appends the prompt. Called before all that follow.
   void Start(std::unique_ptr<Sequence> sequence);
   Sequence& sequence() { return *sequence_; }
+  /// Lengths after which the state is worth keeping, ascending.
+  const std::vector<int>& checkpoints() const { return request_.checkpoints; }
+  /// One more of them; less than the prompt has tokens.
+  void AddCheckpoint(int length);
 
   /// The request begins to run; `cached` leading tokens need not be computed. Only the first call counts, which says
   /// true.

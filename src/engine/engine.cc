@@ -16,6 +16,17 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+std::unique_ptr<PrefixCache> MakeCache(ModelRunner& runner, const EngineOptions& options) {
+  if (options.cache_bytes == 0) return nullptr;
+  const ModelConfig& config = runner.model().config();
+  const KvCapacity capacity = PrefixCacheCapacity(config, runner.options().kv_dtype, options.cache_bytes);
+  return std::make_unique<PrefixCache>(&runner.block_pool(KvGroup::kFull), &runner.block_pool(KvGroup::kSliding),
+                                       PrefixCacheLimits{.block_size = kKvBlockSize,
+                                                         .window = config.sliding_window,
+                                                         .max_full_blocks = capacity.full_blocks,
+                                                         .max_sliding_blocks = capacity.sliding_blocks});
+}
+
 class EngineImpl : public Engine, private KvSpace {
  public:
   EngineImpl(ModelRunner& runner, const EngineOptions& options)
@@ -23,6 +34,7 @@ class EngineImpl : public Engine, private KvSpace {
         options_(options),
         budget_(std::max(runner.options().chunk_tokens, options.max_running)),
         scheduler_(this, options.max_running),
+        cache_(MakeCache(runner, options)),
         thread_([this] { Loop(); }) {}
   ~EngineImpl() override {
     {
@@ -54,10 +66,13 @@ class EngineImpl : public Engine, private KvSpace {
   void Sweep();
   void Publish();
 
+  // KvSpace.
   int Enter(uint64_t id) override;
-  bool Reserve(uint64_t id, int count) override { return runner_.Reserve(requests_.at(id)->sequence(), count); }
-  void Leave(uint64_t id) override { runner_.Release(requests_.at(id)->sequence()); }
-  int64_t FreeTokens() const override { return runner_.FreeTokens(); }
+  bool Reserve(uint64_t id, int count) override;
+  void Leave(uint64_t id) override;
+  int64_t FreeTokens() const override;
+  /// Keeps the state after the first `length` tokens of the sequence for later prompts.
+  void Keep(const Sequence& sequence, int length);
 
   Status Validate(const EngineRequest& request) const;
 
@@ -77,6 +92,7 @@ class EngineImpl : public Engine, private KvSpace {
   Requests requests_;
   StepBudget budget_;
   Scheduler scheduler_;
+  std::unique_ptr<PrefixCache> cache_;  // null: nothing is kept
   EngineStats counts_;
 
   std::thread thread_;  // last: it uses all of the above
@@ -180,8 +196,40 @@ bool EngineImpl::Receive() {
 }
 
 int EngineImpl::Enter(uint64_t id) {
-  (void)id;
-  return 0;
+  ActiveRequest& request = *requests_.at(id);
+  Sequence& sequence = request.sequence();
+  if (cache_ == nullptr) return 0;
+  const std::vector<int32_t>& tokens = sequence.tokens();
+  if (const auto state = cache_->Find(tokens, static_cast<int>(tokens.size()) - 1)) runner_.Attach(sequence, *state);
+  // Where this prompt leaves the way of an earlier one, others will, too.
+  const int common = cache_->CommonLength(tokens);
+  if (common > sequence.computed() && common < request.prompt_tokens()) request.AddCheckpoint(common);
+  return sequence.computed();
+}
+
+bool EngineImpl::Reserve(uint64_t id, int count) {
+  Sequence& sequence = requests_.at(id)->sequence();
+  while (!runner_.Reserve(sequence, count)) {
+    if (cache_ == nullptr || !cache_->EvictOne()) return false;
+  }
+  return true;
+}
+
+void EngineImpl::Leave(uint64_t id) {
+  Sequence& sequence = requests_.at(id)->sequence();
+  Keep(sequence, sequence.computed());
+  runner_.Release(sequence);
+}
+
+int64_t EngineImpl::FreeTokens() const {
+  const int idle = cache_ == nullptr ? 0 : cache_->idle_full_blocks();
+  return int64_t{runner_.block_pool(KvGroup::kFull).free_blocks() + idle} * kKvBlockSize;
+}
+
+void EngineImpl::Keep(const Sequence& sequence, int length) {
+  if (cache_ == nullptr || length == 0) return;
+  cache_->Insert(std::span(sequence.tokens()).first(static_cast<size_t>(length)), sequence.blocks(KvGroup::kFull),
+                 sequence.blocks(KvGroup::kSliding));
 }
 
 void EngineImpl::Step() {
@@ -211,13 +259,23 @@ void EngineImpl::Compute(const Scheduler::Step& step) {
     items.push_back({&requests.back()->sequence(), r.count, r.completes ? 1 : 0});
     rows += r.count;
   }
+  const StepCallbacks callbacks{
+      .on_logits =
+          [&](size_t item, int, std::span<float> logits) {
+            counts_.output_tokens += requests[item]->OnLogits(logits);
+            return Status();
+          },
+      .on_computed =
+          [&](size_t item) {
+            const Sequence& sequence = *items[item].sequence;
+            for (const int length : requests[item]->checkpoints()) {
+              if (length > sequence.computed() - items[item].count && length <= sequence.computed()) {
+                Keep(sequence, length);
+              }
+            }
+          }};
   const auto start = Clock::now();
-  const Status status = runner_.Advance(items, {.on_logits =
-                                                    [&](size_t item, int, std::span<float> logits) {
-                                                      counts_.output_tokens += requests[item]->OnLogits(logits);
-                                                      return Status();
-                                                    },
-                                                .on_computed = nullptr});
+  const Status status = runner_.Advance(items, callbacks);
   budget_.OnStep(rows, std::chrono::duration<double>(Clock::now() - start).count());
   ++counts_.steps;
   for (ActiveRequest* request : requests) {
@@ -253,6 +311,10 @@ void EngineImpl::Publish() {
   const BlockPool& pool = runner_.block_pool(KvGroup::kFull);
   counts_.running = scheduler_.running();
   counts_.kv_blocks = pool.size();
+  if (cache_ != nullptr) {
+    counts_.cache_blocks = cache_->full_blocks();
+    counts_.cache_checkpoints = cache_->checkpoints();
+  }
   counts_.kv_blocks_used = pool.size() - pool.free_blocks();
   const std::lock_guard<std::mutex> lock(mutex_);
   stats_ = counts_;

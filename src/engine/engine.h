@@ -66,17 +66,20 @@ class EngineListener {
 };
 
 struct EngineOptions {
-  int max_running = 16;      // sequences in one step
-  int max_waiting = 2048;    // beyond them Submit refuses
-  int max_speculation = 0;   // tokens proposed for a sequence and step; 0: off
-  uint64_t cache_bytes = 0;  // for prefixes of earlier requests, besides what running sequences hold
+  int max_running = 16;     // sequences in one step
+  int max_waiting = 2048;   // beyond them Submit refuses
+  int max_speculation = 0;  // tokens proposed for a sequence and step; 0: off
+  /// For prefixes of earlier requests; 0: nothing is kept. RunnerOptions::cache_bytes plans the memory.
+  uint64_t cache_bytes = 0;
 };
 
 struct EngineStats {
   int running = 0, waiting = 0;
   uint64_t requests = 0, finished = 0, preemptions = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0, steps = 0;
-  int kv_blocks = 0, kv_blocks_used = 0;
+  int kv_blocks = 0, kv_blocks_used = 0;  // of the full layers; those of the cache are used
+  int cache_blocks = 0;                   // of them, those of the cache
+  int cache_checkpoints = 0;              // places where a later prompt can go on
 };
 
 /// All methods may be called from any thread.

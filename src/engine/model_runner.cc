@@ -1,6 +1,7 @@
 #include "engine/model_runner.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -33,6 +34,9 @@ RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options) {
     plan.capacity.full_blocks =
         static_cast<int>(std::clamp<int64_t>(wanted, longest, int64_t{plan.capacity.full_blocks}));
   }
+  const KvCapacity cache = PrefixCacheCapacity(config, options.kv_dtype, options.cache_bytes);
+  plan.capacity.full_blocks += cache.full_blocks;
+  plan.capacity.sliding_blocks += cache.sliding_blocks;
   plan.kv_bytes = KvMemory::TotalBytes(config, options.kv_dtype, plan.capacity);
   const auto n =
       static_cast<uint64_t>(std::max(std::min(options.chunk_tokens, options.max_context), options.max_sequences));
@@ -47,6 +51,15 @@ RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options) {
   const auto logit_rows = static_cast<uint64_t>(options.max_sequences);
   plan.activation_bytes = n * per_token + 4 * logit_rows * static_cast<uint64_t>(config.vocab_size);
   return plan;
+}
+
+KvCapacity PrefixCacheCapacity(const ModelConfig& config, DType kv_dtype, uint64_t bytes) {
+  const uint64_t full = KvMemory::TotalBytes(config, kv_dtype, {.sliding_blocks = 0, .full_blocks = 1});
+  const uint64_t sliding = KvMemory::TotalBytes(config, kv_dtype, {.sliding_blocks = 1, .full_blocks = 0});
+  KvCapacity capacity;
+  if (full > 0) capacity.full_blocks = static_cast<int>(bytes / 3 * 2 / full);
+  if (sliding > 0) capacity.sliding_blocks = static_cast<int>(bytes / 3 / sliding);
+  return capacity;
 }
 
 Result<std::unique_ptr<ModelRunner>> ModelRunner::Create(const GptOss& model, ThreadPool& pool,
@@ -89,12 +102,22 @@ Status ModelRunner::CheckTokens(const Sequence& sequence, int end) const {
 
 bool ModelRunner::Reserve(Sequence& sequence, int count) {
   const int first = sequence.computed_, end = first + count;
-  BlockTable& sliding = sequence.tables_[static_cast<int>(KvGroup::kSliding)];
-  BlockTable& full = sequence.tables_[static_cast<int>(KvGroup::kFull)];
-  if (!full.Reserve(first, end)) return false;
-  if (sliding.Reserve(first, end)) return true;
-  full.Truncate(first);
-  return false;
+  for (const KvGroup group : {KvGroup::kFull, KvGroup::kSliding}) {
+    std::optional<BlockCopy> copy;
+    if (!sequence.tables_[static_cast<size_t>(group)].Reserve(first, end, &copy)) {
+      sequence.tables_[static_cast<size_t>(KvGroup::kFull)].Truncate(first);
+      return false;
+    }
+    if (copy.has_value()) kv_.CopyBlock(group, copy->from, copy->to);
+  }
+  return true;
+}
+
+void ModelRunner::Attach(Sequence& sequence, const PrefixCache::State& state) {
+  GPTOSS_CHECK(sequence.computed_ == 0);
+  sequence.tables_[static_cast<size_t>(KvGroup::kFull)].Share(0, state.full);
+  sequence.tables_[static_cast<size_t>(KvGroup::kSliding)].Share(state.first_sliding, state.sliding);
+  sequence.computed_ = state.length;
 }
 
 void ModelRunner::Release(Sequence& sequence) {

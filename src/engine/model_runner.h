@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kv_cache/block_pool.h"
+#include "kv_cache/prefix_cache.h"
 #include "model/gpt_oss.h"
 #include "parallel/exec_context.h"
 
@@ -20,6 +21,7 @@ struct RunnerOptions {
   DType kv_dtype = DType::kBF16;
   int rewind_tokens = kKvBlockSize;  // that Truncate can take back without anything being computed anew
   int64_t total_context = 0;         // positions of all sequences together; 0: all may be at full length
+  uint64_t cache_bytes = 0;          // for prefixes of earlier sequences, besides
 };
 
 /// What a runner will take, besides the weights, when all sequences are full.
@@ -30,12 +32,17 @@ struct RunnerPlan {
 };
 RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options);
 
+/// The blocks of a prefix cache of `bytes`: two thirds for full layers, one for windows, so that there is room for a
+/// checkpoint every 300 tokens.
+KvCapacity PrefixCacheCapacity(const ModelConfig& config, DType kv_dtype, uint64_t bytes);
+
 /// Tokens and where their keys and values are. Made by ModelRunner::NewSequence.
 class Sequence {
  public:
   const std::vector<int32_t>& tokens() const { return tokens_; }
   /// Leading tokens whose keys and values are in the cache.
   int computed() const { return computed_; }
+  std::span<const int32_t> blocks(KvGroup group) const { return tables_[static_cast<size_t>(group)].blocks(); }
   void Append(int32_t token) { tokens_.push_back(token); }
   void Append(std::span<const int32_t> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
 
@@ -94,10 +101,10 @@ class ModelRunner {
 
   /// Blocks for the next `count` tokens. False, and nothing changed, when there are not enough.
   bool Reserve(Sequence& sequence, int count);
+  /// `sequence`, of which nothing is computed, goes on from what another has computed for the same first tokens.
+  void Attach(Sequence& sequence, const PrefixCache::State& state);
   /// Gives all blocks back; the tokens stay, and all of them have to be computed anew.
   void Release(Sequence& sequence);
-  /// Positions of a full layer for which there are free blocks.
-  int64_t FreeTokens() const { return int64_t{full_pool_.free_blocks()} * kKvBlockSize; }
 
   /// Forgets the tokens from `length` on. Going back by at most options().rewind_tokens loses nothing else; positions
   /// whose window has been released are recomputed by the next Compute.
@@ -111,7 +118,7 @@ class ModelRunner {
     context_.pool.set_wait_clock(profiler == nullptr ? nullptr : profiler->wait_clock());
   }
   ThreadPool& pool() { return context_.pool; }
-  const BlockPool& block_pool(KvGroup group) const { return group == KvGroup::kFull ? full_pool_ : sliding_pool_; }
+  BlockPool& block_pool(KvGroup group) { return group == KvGroup::kFull ? full_pool_ : sliding_pool_; }
 
  private:
   ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOptions& options, const RunnerPlan& plan, KvMemory kv);
