@@ -45,7 +45,7 @@ Result<std::string> BlocksText(const Json& content, const std::string& path, boo
     } else if (images_as_note && (type == "image" || type == "document")) {
       Join(kNoImage, &text);
     } else if (block.ok() && type != "tool_reference") {
-      return Unsupported(block.Path("type") + ": blocks of type '" + type + "' are not supported here");
+      return Unsupported(block.Path("type") + ": blocks of type " + Quoted(type) + " are not supported here");
     }
     GPTOSS_RETURN_IF_ERROR(block.status());
   }
@@ -95,7 +95,7 @@ class MessageReader {
       } else if (type == "document") {
         GPTOSS_RETURN_IF_ERROR(ReadDocument(block, &text));
       } else if (block.ok()) {
-        return Unsupported(block.Path("type") + ": '" + type + "' is not supported; this model reads text only");
+        return Unsupported(block.Path("type") + ": " + Quoted(type) + " is not supported; this model reads text only");
       }
       GPTOSS_RETURN_IF_ERROR(block.status());
     }
@@ -122,7 +122,7 @@ class MessageReader {
     GPTOSS_RETURN_IF_ERROR(block.status());
     const auto call = calls_.find(id);
     if (call == calls_.end()) {
-      return InvalidArgument(block.Path("tool_use_id") + ": no tool_use block before it has the id '" + id + "'");
+      return InvalidArgument(block.Path("tool_use_id") + ": no tool_use block before it has the id " + Quoted(id));
     }
     std::string text;
     if (const Json* content = block.Find("content")) {
@@ -152,7 +152,7 @@ class MessageReader {
         GPTOSS_RETURN_IF_ERROR(ReadToolUse(block));
       } else if (block.ok() && type != "redacted_thinking" &&
                  std::find(kSilentBlocks.begin(), kSilentBlocks.end(), type) == kSilentBlocks.end()) {
-        return Unsupported(block.Path("type") + ": blocks of type '" + type + "' are not supported here");
+        return Unsupported(block.Path("type") + ": blocks of type " + Quoted(type) + " are not supported here");
       }
       GPTOSS_RETURN_IF_ERROR(block.status());
     }
@@ -187,8 +187,8 @@ Status ReadTools(FieldReader& body, std::vector<Tool>* out) {
       continue;
     }
     if (tool.ok() && type != "custom") {
-      return Unsupported(tool.Path("type") + ": tools of type '" + type +
-                         "' are not available here; declare name, description and input_schema");
+      return Unsupported(tool.Path("type") + ": tools of type " + Quoted(type) +
+                         " are not available here; declare name, description and input_schema");
     }
     FunctionTool function;
     function.name = tool.RequiredString("name");

@@ -1,5 +1,6 @@
 #include "server/api/fields.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace gptoss::server {
@@ -11,6 +12,15 @@ std::string Shown(double value) {
 }
 
 }  // namespace
+
+std::string Quoted(std::string_view text) {
+  constexpr size_t kMax = 64;
+  size_t end = std::min(text.size(), kMax);
+  while (end < text.size() && end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
+  std::string out = "'";
+  for (const char c : text.substr(0, end)) out += static_cast<uint8_t>(c) < 0x20 ? ' ' : c;
+  return out + (end < text.size() ? "…'" : "'");
+}
 
 std::string Indexed(std::string_view path, size_t index) {
   return std::string(path) + "[" + std::to_string(index) + "]";

@@ -40,6 +40,9 @@ class FieldReader {
   Status status_;
 };
 
+/// A client's text inside an error: in quotes, in one line, and not much of it.
+std::string Quoted(std::string_view text);
+
 /// "path[index]".
 std::string Indexed(std::string_view path, size_t index);
 

@@ -311,7 +311,8 @@ class ResponseEventChecker {
   std::string Check(const std::vector<Json>& events) {
     if (events.size() < 3) return "fewer than three events";
     for (size_t i = 0; i < events.size(); ++i) {
-      if (events[i].value("sequence_number", -1) != static_cast<int>(i)) return "sequence_number of event " + At(events, i);
+      if (events[i].value("sequence_number", -1) != static_cast<int>(i))
+        return "sequence_number of event " + At(events, i);
       const std::string wrong = One(events[i], i, events.size());
       if (!wrong.empty()) return wrong + " at event " + At(events, i);
     }
@@ -319,7 +320,9 @@ class ResponseEventChecker {
   }
 
  private:
-  static std::string At(const std::vector<Json>& events, size_t i) { return std::to_string(i) + ": " + events[i].dump(); }
+  static std::string At(const std::vector<Json>& events, size_t i) {
+    return std::to_string(i) + ": " + events[i].dump();
+  }
 
   std::string One(const Json& event, size_t i, size_t n) {
     const std::string type = event.value("type", "");
@@ -382,7 +385,8 @@ class ResponseEventChecker {
     const Json& output = event["response"]["output"];
     if (output.size() != output_.size()) return "the output is not that of the events";
     for (size_t i = 0; i < output.size(); ++i) {
-      if (output[i]["id"] != output_[i]["id"] || output[i].value("content", Json()) != output_[i].value("content", Json())) {
+      if (output[i]["id"] != output_[i]["id"] ||
+          output[i].value("content", Json()) != output_[i].value("content", Json())) {
         return "the output's items are not those of the events";
       }
     }

@@ -27,8 +27,11 @@ struct ScriptedItem {
 };
 
 struct Script {
+  Script(std::vector<ScriptedItem> said = {}, TurnEnd how = TurnEnd::kAnswered, Status why = {})
+      : items(std::move(said)), end(how), status(std::move(why)) {}
+
   std::vector<ScriptedItem> items;
-  TurnEnd end = TurnEnd::kAnswered;
+  TurnEnd end;
   Status status;
 };
 

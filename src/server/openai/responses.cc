@@ -83,7 +83,7 @@ Result<Json> Responses::FindItem(const std::string& owner, const std::string& id
     const std::string* found = FindString(item, "id");
     if (found != nullptr && *found == id) return item;
   }
-  return NotFound("Item with id '" + id + "' not found.");
+  return NotFound("Item with id " + Quoted(id) + " not found.");
 }
 
 Result<Prepared> Responses::Prepare(const HttpRequest& http) {
@@ -217,7 +217,7 @@ void Responses::Delete(const HttpRequest& http, Responder& responder) {
   const auto deleted = shared_.store->Delete(http.key_name, id);
   if (!deleted.ok()) return SendError(responder, ApiErrorOf(deleted.status()));
   if (!*deleted && run == nullptr) {
-    return SendError(responder, ApiErrorOf(NotFound("Response with id '" + id + "' not found.")));
+    return SendError(responder, ApiErrorOf(NotFound("Response with id " + Quoted(id) + " not found.")));
   }
   SendJson(responder, 200, {{"id", id}, {"object", "response"}, {"deleted", true}});
 }

@@ -35,7 +35,7 @@ Result<std::string> ContentText(const Json& content, const std::string& path, bo
     } else if (images_as_note && type == "input_image") {
       piece = kNoImage;
     } else if (part.ok()) {
-      return Unsupported(part.Path("type") + ": '" + type + "' is not supported; this model reads text only");
+      return Unsupported(part.Path("type") + ": " + Quoted(type) + " is not supported; this model reads text only");
     }
     GPTOSS_RETURN_IF_ERROR(part.status());
     if (!text.empty() && !piece.empty()) text += "\n";
@@ -91,12 +91,12 @@ class ItemReader {
     if (type == "item_reference" && references) {
       const std::string id = item.RequiredString("id");
       GPTOSS_RETURN_IF_ERROR(item.status());
-      const auto found = context_.find_item ? context_.find_item(id) : Result<Json>(NotFound("Item '" + id + "'"));
+      const auto found = context_.find_item ? context_.find_item(id) : Result<Json>(NotFound("Item " + Quoted(id)));
       if (!found.ok()) return NotFound(item.Path("id") + ": " + found.status().message());
       return ReadItem(*found, path, false);
     }
     if (std::find(kSilentItems.begin(), kSilentItems.end(), type) != kSilentItems.end()) return {};
-    return Unsupported(item.Path("type") + ": items of type '" + type + "' are not supported");
+    return Unsupported(item.Path("type") + ": items of type " + Quoted(type) + " are not supported");
   }
 
   Status ReadMessage(FieldReader& item) {
@@ -166,7 +166,8 @@ class ItemReader {
     GPTOSS_RETURN_IF_ERROR(item.status());
     const auto call = calls_.find(call_id);
     if (call == calls_.end()) {
-      return InvalidArgument(item.Path("call_id") + ": No tool call found for the output with call_id " + call_id +
+      return InvalidArgument(item.Path("call_id") + ": No tool call found for the output with call_id " +
+                             Quoted(call_id) +
                              "; the call must stand before its output, or previous_response_id must lead to it.");
     }
     const Json* output = item.Find("output");

@@ -40,8 +40,8 @@ class ToolReader {
       } else if (tool.ok() && type == "namespace" && name_space.empty()) {
         GPTOSS_RETURN_IF_ERROR(ReadNamespace(tool));
       } else if (tool.ok() && !IsIgnored(type)) {
-        return Unsupported(tool.Path("type") + ": tools of type '" + type +
-                           "' are not available here; declare a tool of type 'function' or 'custom'");
+        return Unsupported(tool.Path("type") + ": tools of type " + Quoted(type) +
+                           " are not available here; declare a tool of type 'function' or 'custom'");
       }
       GPTOSS_RETURN_IF_ERROR(tool.status());
     }
@@ -103,7 +103,7 @@ class ToolReader {
     if (!name_space.empty() && refs_->contains(name)) model_name = name_space + "." + name;
     GPTOSS_RETURN_IF_ERROR(CheckToolName(model_name, path));
     if (!refs_->emplace(model_name, ToolRef{name, name_space, custom}).second) {
-      return InvalidArgument(path + ": '" + name + "' is declared twice");
+      return InvalidArgument(path + ": " + Quoted(name) + " is declared twice");
     }
     return model_name;
   }
@@ -116,7 +116,7 @@ class ToolReader {
 Result<std::string> ChosenTool(FieldReader& choice, const std::map<std::string, ToolRef>& refs) {
   const std::string type = choice.RequiredString("type");
   if (type != "function" && type != "custom") {
-    return Unsupported(choice.Path("type") + ": tools of type '" + type + "' are not available here");
+    return Unsupported(choice.Path("type") + ": tools of type " + Quoted(type) + " are not available here");
   }
   const std::string name = choice.RequiredString("name");
   const std::string name_space = choice.String("namespace").value_or("");
@@ -124,7 +124,7 @@ Result<std::string> ChosenTool(FieldReader& choice, const std::map<std::string, 
   for (const auto& [model_name, ref] : refs) {
     if (ref.name == name && (name_space.empty() || ref.name_space == name_space)) return model_name;
   }
-  return InvalidArgument(choice.Path("name") + ": '" + name + "' is not among the tools");
+  return InvalidArgument(choice.Path("name") + ": " + Quoted(name) + " is not among the tools");
 }
 
 Result<ToolChoice::Kind> ChoiceKind(const std::string& word, const std::string& path) {
