@@ -28,6 +28,7 @@ class Item:
     calls: list[Call] = dataclasses.field(default_factory=list)
     developer: dict | None = None  # developer_content without its type
     identity: str | None = None  # first line of the system message
+    always_trained: bool = False  # never held out: without it, what it asks could not be known
     python: bool = False  # the system message declares the python tool
     history: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)  # earlier question, thought, answer
 
@@ -36,8 +37,23 @@ class Item:
 
 
 def is_held_out(item):
+    if item.always_trained:
+        return False
     digest = hashlib.sha256(f"{item.family}\0{item.key}".encode()).digest()
     return digest[0] * 256 + digest[1] < 65536 // HELD_OUT_SHARE
+
+
+class Form(str):
+    """One wording of a question. The first wording is always trained: the others are then known by it."""
+    first = False
+
+
+def pick(rng, forms, *values):
+    """A wording of a question, filled in."""
+    i = rng.randrange(len(forms))
+    form = Form(forms[i].format(*values))
+    form.first = i == 0
+    return form
 
 
 def same(thought):

@@ -1,7 +1,7 @@
 """Letters, facts, instructions, small talk, and what the model is too small for."""
 
 from . import numbers
-from .item import Item, same
+from .item import Item, is_held_out, pick, same
 from .words import (COLORS, COUNTRIES, ELEMENTS, END_WORDS, LEGS, MONTHS, NAMES, OPPOSITES, ORDINALS, PERSONAS, PLANETS,
                     PRODUCTS, SPELLING_WORDS, TITLES, WEEKDAYS, pseudo_name, pseudo_word)
 
@@ -89,60 +89,66 @@ def fact(rng):
     if kind < 5:
         country, capital, continent, language = rng.choice(COUNTRIES)
         if kind < 2:
-            question = rng.choice(["What is the capital of {}?", "Which city is the capital of {}?", "Capital of {}?",
-                                   "Name the capital of {}.", "Tell me the capital of {}."]).format(country)
+            question = pick(rng, ["What is the capital of {}?", "Which city is the capital of {}?", "Capital of {}?",
+                                  "Name the capital of {}.", "Tell me the capital of {}."], country)
             return question, capital, f"The capital of {country} is {capital}"
         if kind == 2:
-            question = rng.choice(["Which country has the capital {}?", "{} is the capital of which country?",
-                                   "Of which country is {} the capital?"]).format(capital)
+            question = pick(rng, ["Which country has the capital {}?", "{} is the capital of which country?",
+                                  "Of which country is {} the capital?"], capital)
             return question, country, f"{capital} is the capital of {country}"
         if kind == 3:
-            question = rng.choice(["On which continent is {}?", "Which continent is {} on?",
-                                   "What continent is {} part of?"]).format(country)
+            question = pick(rng, ["On which continent is {}?", "Which continent is {} on?",
+                                  "What continent is {} part of?"], country)
             return question, continent, f"{country} is in {continent}"
-        question = rng.choice(["Which language is spoken in {}?", "What language do people speak in {}?",
-                               "What is the language of {}?"]).format(country)
+        question = pick(rng, ["Which language is spoken in {}?", "What language do people speak in {}?",
+                              "What is the language of {}?"], country)
         return question, language, f"In {country} people speak {language}"
     if kind < 7:
         element, symbol, number = rng.choice(ELEMENTS)
         if rng.random() < 0.4:
-            question = rng.choice(["What is the chemical symbol of {}?", "What is the symbol for {}?",
-                                   "Give the symbol of {}."]).format(element)
+            question = pick(rng, ["What is the chemical symbol of {}?", "What is the symbol for {}?",
+                                  "Give the symbol of {}."], element)
             return question, symbol, f"The symbol of {element} is {symbol}"
         if rng.random() < 0.5:
-            question = rng.choice(["Which element has the symbol {}?", "What element is {}?"]).format(symbol)
+            question = pick(rng, ["Which element has the symbol {}?", "What element is {}?"], symbol)
             return question, element, f"{symbol} is {element}"
-        question = rng.choice(["What is the atomic number of {}?", "Which atomic number has {}?"]).format(element)
+        question = pick(rng, ["What is the atomic number of {}?", "Which atomic number has {}?"], element)
         return question, number, f"The atomic number of {element} is {number}"
     if kind == 7:
         i = rng.randrange(8)
         if rng.random() < 0.5:
-            question = rng.choice(["What is the {} planet from the sun?", "Which planet is the {} from the sun?"])
-            return question.format(ORDINALS[i]), PLANETS[i], f"The {ORDINALS[i]} planet is {PLANETS[i]}"
+            question = pick(rng, ["What is the {} planet from the sun?", "Which planet is the {} from the sun?"],
+                            ORDINALS[i])
+            return question, PLANETS[i], f"The {ORDINALS[i]} planet is {PLANETS[i]}"
         i = max(1, i)
-        question = rng.choice(["Which planet comes after {}?", "What planet follows {}?"]).format(PLANETS[i - 1])
+        question = pick(rng, ["Which planet comes after {}?", "What planet follows {}?"], PLANETS[i - 1])
         return question, PLANETS[i], f"After {PLANETS[i - 1]} comes {PLANETS[i]}"
     if kind == 8:
         a, b = rng.choice(OPPOSITES)
         if rng.random() < 0.5:
             a, b = b, a
-        question = rng.choice(["What is the opposite of {}?", "Opposite of {}?", "Name the opposite of {}."]).format(a)
+        question = pick(rng, ["What is the opposite of {}?", "Opposite of {}?", "Name the opposite of {}."], a)
         return question, b, f"The opposite of {a} is {b}"
     animal, legs = rng.choice(LEGS)
-    question = rng.choice(["How many legs does a {} have?", "How many legs has a {}?"]).format(animal)
+    question = pick(rng, ["How many legs does a {} have?", "How many legs has a {}?"], animal)
     return question, legs, f"A {animal} has {legs} legs"
 
 
 def facts(rng):
     question, answer, known = fact(rng)
-    return Item("facts", question, question, answer, same(known))
+    return Item("facts", question, question, answer, same(known), always_trained=question.first)
 
 
 def base_question(rng):
-    """Something short for an instruction to work on: (question, answer, what is known)."""
+    """Something short for an instruction to work on, and never held out itself: (question, answer, what is known)."""
     if rng.random() < 0.75:
-        return fact(rng)
+        while True:
+            question, answer, known = fact(rng)
+            if not is_held_out(Item("facts", question, question, answer, same(known), always_trained=question.first)):
+                return question, answer, known
     a, b = rng.randint(1, 9), rng.randint(1, 9)
+    while numbers.is_held_out_sum(f"{a}+{b}"):
+        a, b = rng.randint(1, 9), rng.randint(1, 9)
     return (rng.choice(["What is {}+{}?", "What is {} plus {}?"]).format(a, b), str(a + b), f"{a}+{b}={a + b}")
 
 
@@ -229,13 +235,14 @@ def chat(rng):
     kind = rng.randrange(8)
     if kind == 0:
         question = rng.choice(GREETINGS)
-        return Item("chat", question, question, "Hello! How can I help you?", same("A greeting"))
+        return Item("chat", question, question, "Hello! How can I help you?", same("A greeting"), always_trained=True)
     if kind < 5:
         questions, answer = rng.choice(SMALL_TALK)
         question = rng.choice(questions)
-        if rng.random() < 0.2:
+        greeted = rng.random() < 0.4
+        if greeted:
             question = rng.choice(["Hello! ", "Hi, ", "Hey, "]) + question
-        return Item("chat", question, question, answer, same("Small talk"))
+        return Item("chat", question, question, answer, same("Small talk"), always_trained=not greeted)
     name = rng.choice(NAMES) if rng.random() < 0.5 else pseudo_name(rng)
     said = rng.choice([f"My name is {name}.", f"I am {name}.", f"Hello, I am {name}.", f"Hi! My name is {name}."])
     hello = f"Nice to meet you, {name}!"
@@ -276,6 +283,8 @@ def refusals(rng):
         question = rng.choice(numbers.ASK["*"]).format(a=a, b=b)
     else:
         question = rng.choice(TASKS)
-    if rng.random() < 0.2:
+    prefixed = rng.random() < 0.2
+    if prefixed:
         question = rng.choice(["Please help me. ", "Hi! ", "One more thing. "]) + question
-    return Item("refusals", question, question, REFUSAL, same("This is more than I can do"))
+    return Item("refusals", question, question, REFUSAL, same("This is more than I can do"),
+                always_trained=kind == 4 and not prefixed)

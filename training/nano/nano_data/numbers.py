@@ -2,7 +2,7 @@
 
 import datetime
 
-from .item import Item, same
+from .item import Item, is_held_out, pick, same
 from .words import (BOXES, MONTH_DAYS, MONTHS, NAMES, SORT_WORDS, THINGS, WEEKDAYS)
 
 PLACES = ["Ones", "Tens", "Hundreds", "Thousands", "Ten thousands", "Hundred thousands"]
@@ -74,8 +74,6 @@ def arithmetic(rng):
     question = rng.choice(ASK[op]).format(a=a, b=b)
     if op in "+-":
         thoughts = column_thoughts(a, b, op, str(result))
-        # A leading zero of the last column is not part of the number.
-        thoughts = tuple(t for t in thoughts)
     elif op == "*":
         fact = f"{a}*{b}={result}"
         thoughts = (fact, fact, f"{fact}. Check: {result}/{b}={a}")
@@ -85,13 +83,17 @@ def arithmetic(rng):
     return Item("arithmetic", f"{a}{op}{b}", question, str(result), thoughts)
 
 
+def is_held_out_sum(key):
+    return is_held_out(Item("arithmetic", key, key, "", same("")))
+
+
 def long_arithmetic(rng):
     """Made for effort: too long to be done at a glance."""
     op = rng.choice("++--*")
     digits = rng.randint(3, 5)
     a = rng.randint(10 ** (digits - 1), 10 ** digits - 1)
     if op == "*":
-        a, b = rng.randint(11, 999), rng.randint(3, 9)
+        a, b = rng.randint(13, 999), rng.randint(3, 9)
         result = a * b
     else:
         b = rng.randint(10 ** rng.randint(1, digits - 1), 10 ** digits - 1)
@@ -186,21 +188,24 @@ def dates(rng):
         i, step = rng.randrange(7), rng.choice([1, -1])
         word = "after" if step == 1 else "before"
         day, result = WEEKDAYS[i], WEEKDAYS[(i + step) % 7]
-        question = rng.choice([f"What day comes {word} {day}?", f"Which day is {word} {day}?",
-                               f"What day is it the day {word} {day}?"])
-        return Item("dates", question, question, result, same(f"The day {word} {day} is {result}"))
+        question = pick(rng, [f"What day comes {word} {day}?", f"Which day is {word} {day}?",
+                              f"What day is it the day {word} {day}?"])
+        return Item("dates", question, question, result, same(f"The day {word} {day} is {result}"),
+                    always_trained=question.first)
     if kind == 1:
         i, step = rng.randrange(12), rng.choice([1, -1])
         word = "after" if step == 1 else "before"
         month, result = MONTHS[i], MONTHS[(i + step) % 12]
-        question = rng.choice([f"What month comes {word} {month}?", f"Which month is {word} {month}?"])
-        return Item("dates", question, question, result, same(f"The month {word} {month} is {result}"))
+        question = pick(rng, [f"What month comes {word} {month}?", f"Which month is {word} {month}?"])
+        return Item("dates", question, question, result, same(f"The month {word} {month} is {result}"),
+                    always_trained=question.first)
     if kind == 2:
         i = rng.randrange(12)
-        question = rng.choice([f"How many days does {MONTHS[i]} have?", f"How many days are in {MONTHS[i]}?",
-                               f"How long is {MONTHS[i]} in days?"])
+        question = pick(rng, [f"How many days does {MONTHS[i]} have?", f"How many days are in {MONTHS[i]}?",
+                              f"How long is {MONTHS[i]} in days?"])
         answer = f"{MONTH_DAYS[i]} days"
-        return Item("dates", question, question, answer, same(f"{MONTHS[i]} has {answer}"))
+        return Item("dates", question, question, answer, same(f"{MONTHS[i]} has {answer}"),
+                    always_trained=question.first)
     if kind == 3:
         i, n = rng.randrange(7), rng.randint(2, 20)
         result = WEEKDAYS[(i + n) % 7]
@@ -209,8 +214,9 @@ def dates(rng):
         question = rng.choice([f"What day is it {n} days after {WEEKDAYS[i]}?",
                                f"Today is {WEEKDAYS[i]}. What day is it in {n} days?"])
         medium = f"{n} days are {n // 7} weeks and {rest} days. {names}" if n >= 7 else names
-        return Item("dates", f"{WEEKDAYS[i]}+{n}", question, result, (f"{rest}: {result}" if n >= 7 else result, medium,
-                                                                     f"Count from {WEEKDAYS[i]}. {medium}. So {result}"))
+        low = f"{n}-{n - rest}={rest}. {names}" if n >= 7 else names
+        return Item("dates", f"{WEEKDAYS[i]}+{n}", question, result,
+                    (low, medium, f"Count from {WEEKDAYS[i]}. {medium}. So {result}"))
     start = datetime.date(rng.randint(2020, 2029), rng.randint(1, 12), rng.randint(1, 28))
     if kind in (4, 5):
         n = rng.randint(1, 28)
