@@ -107,6 +107,131 @@ TEST_F(ConstrainedTest, DocumentsAreValidAndSpeculationChangesNothing) {
   EXPECT_GT(proposed, accepted);
 }
 
+TEST_F(ConstrainedTest, PenaltiesAndSpeculationTogether) {
+  const auto machine = Of(CompileJsonSchema(*ParseJson(kSchema)));
+  SamplingParams penalised;
+  penalised.temperature = 0.8;
+  penalised.top_p = 0.95;
+  penalised.repetition_penalty = 1.2;
+  penalised.frequency_penalty = 0.7;
+  penalised.presence_penalty = -0.4;
+  penalised.logit_bias = {{kBeyond - 100, 100.0f}};  // likely, and not allowed by the grammar
+  penalised.top_logprobs = 3;
+  penalised.masked_logprobs = true;
+  int changed = 0;
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    penalised.seed = seed;
+    GenerateResult results[2];
+    std::vector<float> logprobs[2];
+    for (const int k : {0, 8}) {
+      GrammarConstraint constraint(machine, {});
+      GenerateRequest request{.sampling = penalised, .max_tokens = 200, .stop_tokens = {}, .speculation = {}};
+      request.speculation = {.max_tokens = k, .adaptive = false};
+      request.constraint = &constraint;
+      auto sequence = loaded_->runner->NewSequence();
+      sequence->Append(kPrompt);
+      auto result = Generate(*loaded_->runner, *sequence, request, [&](const SampledToken* token) {
+        if (token == nullptr) return true;
+        logprobs[k > 0].push_back(token->logprob);
+        EXPECT_LE(token->top.size(), 3u);
+        EXPECT_GE(token->top[0].logprob, token->logprob);
+        return true;
+      });
+      ASSERT_TRUE(result.ok()) << result.status().message();
+      results[k > 0] = *std::move(result);
+    }
+    ASSERT_EQ(results[0].reason, StopReason::kConstraintEnd);
+    ExpectValid(Text(results[0]));
+    EXPECT_EQ(results[0].tokens, results[1].tokens) << seed;
+    EXPECT_EQ(logprobs[0], logprobs[1]) << seed;
+    changed += Run(machine, seed, {}).tokens != results[0].tokens;
+  }
+  EXPECT_GT(changed, 0) << "the penalties change what is drawn";
+}
+
+TEST_F(ConstrainedTest, SequencesOfABatchKeepToTheirOwnGrammars) {
+  loaded_ = LoadGolden(GoldenCheckpoint("micro", "hf"), **CpuOps("", Precision::kFast), DensePrecision::kDefault,
+                       {.max_context = 1000, .max_sequences = 3, .chunk_tokens = 64, .kv_dtype = DType::kBF16});
+  ASSERT_NE(loaded_, nullptr);
+  const auto schema = Of(CompileJsonSchema(*ParseJson(kSchema)));
+  const std::shared_ptr<Machine> machines[] = {schema, Of(CompileRegex("(ab|[0-9]{2}){9}")), schema};
+  struct Running {
+    std::unique_ptr<Sequence> sequence;
+    GrammarConstraint constraint;
+    Sampler sampler;
+    std::vector<int32_t> tokens;
+  };
+  std::vector<Running> running;
+  const auto vocab = static_cast<size_t>(loaded_->runner->model().config().vocab_size);
+  std::vector<float> logits(3 * vocab);
+  std::vector<uint64_t> mask(tokens_->mask_words());
+  const auto sample = [&](Running& r, std::span<float> row) {
+    ASSERT_TRUE(r.constraint.FillMask(mask).ok());
+    for (size_t w = vocab / 64; w < mask.size(); ++w) mask[w] = 0;  // 640 tokens: whole words
+    const int32_t token = r.sampler.Sample(row, r.tokens.size(), mask).id;
+    // Another one was proposed before, and taken back.
+    const std::vector<int32_t> forced = r.constraint.Forced();
+    if (!forced.empty()) {
+      ASSERT_TRUE(*r.constraint.Accept(forced[0]));
+      r.constraint.Rollback(1);
+    }
+    ASSERT_TRUE(*r.constraint.Accept(token));
+    r.sampler.Accept(token);
+    r.tokens.push_back(token);
+    r.sequence->Append(token);
+  };
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    SamplingParams params;
+    params.seed = seed;
+    running.push_back({loaded_->runner->NewSequence(), GrammarConstraint(machines[seed], {}), Sampler(params), {}});
+    Running& r = running.back();
+    r.sequence->Append(kPrompt);
+    r.sampler.SetPrompt(kPrompt);
+    ASSERT_TRUE(loaded_->runner
+                    ->Compute(*r.sequence, static_cast<int>(kPrompt.size()) - 1,
+                              [&](int, std::span<float> row) {
+                                std::ranges::copy(row, logits.begin());
+                                return Status();
+                              })
+                    .ok());
+    sample(r, std::span(logits).first(vocab));
+  }
+  for (int step = 0; step < 200; ++step) {
+    std::vector<Sequence*> live;
+    std::vector<Running*> owners;
+    for (Running& r : running) {
+      if (r.constraint.Ended()) continue;
+      live.push_back(r.sequence.get());
+      owners.push_back(&r);
+    }
+    if (live.empty()) break;
+    ASSERT_TRUE(loaded_->runner->Step(live, std::span(logits).first(live.size() * vocab)).ok());
+    for (size_t i = 0; i < owners.size(); ++i) sample(*owners[i], std::span(logits).subspan(i * vocab, vocab));
+  }
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    EXPECT_TRUE(running[seed].constraint.Ended());
+    EXPECT_EQ(running[seed].tokens, Run(machines[seed], seed, {.max_tokens = 8, .adaptive = false}).tokens) << seed;
+  }
+  ExpectValid(tokens_->tokenizer().Decode(running[0].tokens));
+}
+
+TEST_F(ConstrainedTest, LoopsEndTheOutputWhenTheyAreLookedFor) {
+  GenerateRequest request;
+  request.sampling.temperature = 0;
+  request.sampling.logit_bias = {{7, 100.0f}};
+  request.max_tokens = 400;
+  for (const bool detect : {true, false}) {
+    request.detect_repetition = detect;
+    auto sequence = loaded_->runner->NewSequence();
+    sequence->Append(kPrompt);
+    const auto result = Generate(*loaded_->runner, *sequence, request, nullptr);
+    ASSERT_TRUE(result.ok());
+    EXPECT_EQ(result->reason, detect ? StopReason::kRepetition : StopReason::kMaxTokens);
+    EXPECT_EQ(result->tokens.size(), detect ? 256u : 400u);
+    EXPECT_EQ(StopReasonName(result->reason), detect ? "repetition" : "max_tokens");
+  }
+}
+
 TEST_F(ConstrainedTest, StopTokensEndOnlyWholeTexts) {
   const auto machine = Of(CompileRegex("(ab|[0-9]{2})+"));
   const std::regex whole("(ab|[0-9]{2})+");

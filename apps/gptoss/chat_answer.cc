@@ -61,6 +61,7 @@ void AnswerReader::Handle(const ParseEvent& event) {
 void AnswerReader::Begin(const ParsedMessage& message) {
   EndMessage();
   in_message_ = true;
+  call_ = message.recipient.value_or("");
   part_ = message.recipient.has_value()   ? AnswerPart::kToolCall
           : message.channel == "analysis" ? AnswerPart::kReasoning
                                           : AnswerPart::kAnswer;

@@ -41,6 +41,8 @@ class AnswerReader {
   /// Some text of an answer was given out.
   bool answered() const { return answered_; }
   bool stop_matched() const { return stop_matched_; }
+  /// Whom the last message calls; empty when it is no call.
+  const std::string& call() const { return call_; }
 
  private:
   AnswerReader(StreamParser parser, StopSequences stops, AnswerListener* listener)
@@ -55,6 +57,7 @@ class AnswerReader {
   AnswerListener* listener_;
   std::vector<ParseEvent> events_;
   std::vector<Message> messages_;
+  std::string call_;
   AnswerPart part_ = AnswerPart::kAnswer;
   bool in_message_ = false;
   bool answered_ = false;

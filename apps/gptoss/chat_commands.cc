@@ -16,7 +16,8 @@ struct CommandSpec {
 
 using Argument = CommandSpec::Argument;
 constexpr std::array<CommandSpec, 9> kCommands = {{
-    {"/effort", ChatCommandKind::kEffort, Argument::kChoice, " low medium high ", "/effort [low|medium|high]"},
+    {"/effort", ChatCommandKind::kEffort, Argument::kChoice, " none low medium high ",
+     "/effort [none|low|medium|high]"},
     {"/reasoning", ChatCommandKind::kReasoning, Argument::kChoice, " show hide ", "/reasoning [show|hide]"},
     {"/new", ChatCommandKind::kNew, Argument::kNone, "", "/new"},
     {"/save", ChatCommandKind::kSave, Argument::kRequired, "", "/save FILE"},

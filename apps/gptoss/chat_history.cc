@@ -43,11 +43,13 @@ Result<Conversation> ReadConversation(const std::string& path) {
 void ChatHistory::Clear() {
   conversation_.messages.clear();
   Add(SystemMessage(setup_));
-  if (setup_.developer.empty()) return;
+  if (setup_.developer.empty() && setup_.tools.empty() && setup_.formats.empty()) return;
   Message developer;
   developer.author.role = Role::kDeveloper;
   DeveloperContent content;
-  content.instructions = setup_.developer;
+  if (!setup_.developer.empty()) content.instructions = setup_.developer;
+  content.tools = setup_.tools;
+  content.response_formats = setup_.formats;
   developer.contents.emplace_back(std::move(content));
   Add(std::move(developer));
 }

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "harmony/message.h"
@@ -11,9 +12,12 @@ namespace gptoss::cli {
 
 struct ChatSetup {
   std::string identity{};   // first line of the system message; empty: the usual one
-  std::string developer{};  // instructions; empty: no developer message
+  std::string developer{};  // instructions; may be empty
   std::string date{};       // "2025-06-28"
   ReasoningEffort effort = ReasoningEffort::kMedium;
+  // In the developer message, as the instructions are; without any of the three there is none.
+  ToolNamespaces tools{};
+  std::vector<ResponseFormat> formats{};
 };
 
 class ChatHistory {

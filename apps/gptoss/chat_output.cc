@@ -55,22 +55,22 @@ void AnswerPrinter::Begin(AnswerPart part, std::string_view recipient) {
   label_.clear();
   if (part == AnswerPart::kReasoning && style_.colour) label_ = "Thinking";
   if (part == AnswerPart::kToolCall) {
-    label_ = "[call to " + EscapeControls(recipient) + ", which this chat cannot make]";
+    label_ = "[call to " + EscapeControls(recipient) + "]";
   }
+}
+
+void AnswerPrinter::OpenPart() {
+  // Parts are set apart by an empty line.
+  if (wrote_) sink_("\n");
+  if (style_.colour && part_ != AnswerPart::kAnswer) sink_(kDim);
+  if (!label_.empty()) sink_(label_ + "\n");
+  begun_ = false;
+  open_ = wrote_ = at_line_start_ = true;
 }
 
 void AnswerPrinter::Text(std::string_view text) {
   if (text.empty() || !Shows(part_)) return;
-  if (begun_) {
-    // Parts are set apart by an empty line.
-    if (wrote_) sink_("\n");
-    if (style_.colour && part_ != AnswerPart::kAnswer) sink_(kDim);
-    if (!label_.empty()) sink_(label_ + "\n");
-    begun_ = false;
-    open_ = true;
-    at_line_start_ = true;
-  }
-  wrote_ = true;
+  if (begun_) OpenPart();
   Write(style_.terminal ? EscapeControls(text) : std::string(text));
 }
 
@@ -90,6 +90,8 @@ void AnswerPrinter::Write(std::string_view text) {
 }
 
 void AnswerPrinter::EndPart() {
+  // A call says whom it calls even when it says nothing else.
+  if (begun_ && part_ == AnswerPart::kToolCall) OpenPart();
   begun_ = false;
   if (!open_) return;
   open_ = false;

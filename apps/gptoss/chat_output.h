@@ -42,6 +42,7 @@ class AnswerPrinter {
   bool wrote_anything() const { return wrote_; }
 
  private:
+  void OpenPart();
   void EndPart();
   void Write(std::string_view text);
 

@@ -19,11 +19,18 @@ void Note(const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str());
 /// Why an answer is not what one might expect; empty when it is.
 std::string Remark(const ChatTurn& turn) {
   if (turn.interrupted) return "[stopped]";
+  const std::string call =
+      turn.call.empty() ? "" : "the model calls " + EscapeControls(turn.call) + "; this chat does not run tools";
+  if (turn.cut_short) return "[shortened to fit --max-tokens" + (call.empty() ? "" : "; " + call) + "]";
   if (turn.reason == StopReason::kMaxTokens) {
     return "[ended by --max-tokens " + std::to_string(turn.timings.output_tokens) + "]";
   }
   if (turn.reason == StopReason::kContextFull)
     return "[the context is full: begin a new conversation, or use --context]";
+  if (turn.reason == StopReason::kRepetition) {
+    return "[ended: the model repeats itself; --no-repetition-check lets it go on]";
+  }
+  if (!call.empty()) return "[" + call + "]";
   if (!turn.answered) return "[the model ended its turn without an answer]";
   return "";
 }
@@ -113,8 +120,8 @@ Status ChatRepl::Execute(const ChatCommand& command) {
   const std::string& argument = command.argument;
   switch (command.kind) {
     case ChatCommandKind::kEffort:
-      if (const auto effort = ReasoningEffortFromName(argument)) session_.history().SetEffort(*effort);
-      Note("effort: " + std::string(ReasoningEffortName(session_.history().effort())));
+      if (!argument.empty()) session_.SetEffort(argument);
+      Note("effort: " + session_.EffortName());
       return Status();
     case ChatCommandKind::kReasoning:
       if (!argument.empty()) display_.show_reasoning = argument == "show";
@@ -133,8 +140,7 @@ Status ChatRepl::Execute(const ChatCommand& command) {
       GPTOSS_RETURN_IF_ERROR(session_.history().Load(ExpandHome(argument)));
       const int questions = session_.history().user_messages();
       Note("loaded " + EscapeControls(argument) + ": " + std::to_string(questions) +
-           (questions == 1 ? " question" : " questions") + ", effort " +
-           std::string(ReasoningEffortName(session_.history().effort())));
+           (questions == 1 ? " question" : " questions") + ", effort " + session_.EffortName());
       return Status();
     }
     case ChatCommandKind::kStats:

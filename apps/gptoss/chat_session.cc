@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/rng.h"
+#include "tool_flags.h"
 
 namespace gptoss::cli {
 
@@ -80,10 +81,9 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
   if (format.end_of_text >= 0) request.stop_tokens.push_back(format.end_of_text);
 
   std::unique_ptr<TokenConstraint> constraint;
-  if (options_.answers.machine != nullptr) {
-    GPTOSS_ASSIGN_OR_RETURN(constraint, ConstraintOf(prompt.size()));
-    request.constraint = constraint.get();
-  }
+  GPTOSS_ASSIGN_OR_RETURN(constraint, ConstraintOf(prompt.size()));
+  request.constraint = constraint.get();
+  request.detect_repetition = options_.detect_repetition;
 
   ChatTurn turn;
   turn.conversation_tokens = static_cast<int>(prompt.size());
@@ -98,7 +98,7 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
     return !over && !turn.interrupted;
   };
   GPTOSS_ASSIGN_OR_RETURN(const GenerateResult result, Generate(*model_.runner, *sequence_, request, on_sampled));
-  turn.reason = over ? StopReason::kStopToken : result.reason;
+  turn.reason = over && result.reason == StopReason::kCallback ? StopReason::kStopToken : result.reason;
   turn.interrupted = turn.interrupted && turn.reason == StopReason::kCallback;
   turn.timings = result.timings;
   if (options_.profile) {
@@ -108,20 +108,35 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
   }
   reader.Finish(/*keep_header=*/!turn.interrupted);
   turn.answered = reader.answered();
+  turn.cut_short = turn.reason == StopReason::kMaxTokens && constraint != nullptr && constraint->Ended();
+  if (turn.reason == StopReason::kStopToken || turn.cut_short) turn.call = reader.call();
   for (Message& message : reader.TakeMessages()) history_.Add(std::move(message));
   return turn;
 }
 
 Result<std::unique_ptr<TokenConstraint>> ChatSession::ConstraintOf(size_t prompt_tokens) const {
-  constexpr size_t kMostReserve = 1024;  // of a long turn; of a short one, half is kept for the answer
+  const int vocab = model_.runner->model().config().vocab_size;
+  const FormatTokenIds& format = renderer_.format();
+  if (std::max({format.call, format.return_, format.channel, format.message}) >= vocab) {
+    if (options_.turn.tools.empty() && options_.turn.final_answer == nullptr) return std::unique_ptr<TokenConstraint>();
+    return Unsupported(
+        fmt::format("the model's vocabulary of {} tokens lacks the markers of the chat format, which "
+                    "tools and grammars need",
+                    vocab));
+  }
   const auto room = static_cast<size_t>(model_.runner->options().max_context) - prompt_tokens;
-  TurnOptions turn;
-  turn.final_answer = options_.answers.machine;
-  turn.allow_preamble = false;
-  turn.max_tokens = std::min(static_cast<size_t>(options_.max_tokens), room);
-  turn.answer_reserve = std::min(turn.max_tokens / 2, kMostReserve);
-  GPTOSS_ASSIGN_OR_RETURN(auto grammar, TurnGrammar::Create(options_.answers.tokens, std::move(turn)));
-  return std::unique_ptr<TokenConstraint>(new TurnConstraint(options_.answers.tokens, std::move(grammar)));
+  const size_t max_tokens = std::min(static_cast<size_t>(options_.max_tokens), room);
+  GPTOSS_ASSIGN_OR_RETURN(auto grammar, TurnGrammar::Create(options_.tokens, WithLimit(options_.turn, max_tokens)));
+  return std::unique_ptr<TokenConstraint>(new TurnConstraint(options_.tokens, std::move(grammar)));
+}
+
+void ChatSession::SetEffort(const std::string& name) {
+  options_.turn.allow_analysis = name != "none";
+  history_.SetEffort(ReasoningEffortFromName(name).value_or(ReasoningEffort::kLow));
+}
+
+std::string ChatSession::EffortName() const {
+  return options_.turn.allow_analysis ? std::string(ReasoningEffortName(history_.effort())) : "none";
 }
 
 void ChatSession::Rewind(const std::vector<TokenId>& prompt) {

@@ -11,7 +11,7 @@
 #include "chat_history.h"
 #include "engine/generator.h"
 #include "engine/traffic.h"
-#include "grammar_flags.h"
+#include "grammar/turn_grammar.h"
 #include "harmony/render.h"
 #include "model_session.h"
 #include "sampling/sampler.h"
@@ -24,7 +24,9 @@ struct ChatOptions {
   int max_tokens = 1 << 30;  // of one answer, reasoning included
   SpeculationOptions speculation;
   bool profile = false;
-  OpenedGrammar answers;  // what answers must be; reasoning stays free
+  bool detect_repetition = true;
+  std::shared_ptr<const TokenIndex> tokens;  // of the tokenizer
+  TurnOptions turn;                          // what a turn may be; limits on tokens are added
 };
 
 struct TurnProfile {
@@ -35,6 +37,8 @@ struct ChatTurn {
   StopReason reason = StopReason::kMaxTokens;
   bool interrupted = false;     // `go_on` said so
   bool answered = false;        // some text was meant for the user
+  bool cut_short = false;       // the turn is whole, but shortened to fit the limit on tokens
+  std::string call;             // the recipient, when the turn ends in a call
   int conversation_tokens = 0;  // of the prompt, cached ones included
   GenerateTimings timings;
   std::optional<TurnProfile> profile;  // when the options ask for it
@@ -50,6 +54,9 @@ class ChatSession {
                                                      ChatSetup setup, ChatOptions options);
 
   ChatHistory& history() { return history_; }
+  /// "none", which closes the channel of reasoning and tells the model "low", or what ReasoningEffortFromName knows.
+  void SetEffort(const std::string& name);
+  std::string EffortName() const;
 
   /// Asks and answers. `on_token` is called for each sampled token, and with 0 between the chunks of a long prompt,
   /// with the number sampled so far; false interrupts, which keeps what was said until then. On failure, nothing of the

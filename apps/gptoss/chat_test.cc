@@ -148,8 +148,8 @@ TEST(AnswerPrinter, PartsOfAnAnswer) {
   EXPECT_EQ(
       Print({}, {{AnswerPart::kAnswer, "", "one"}, {AnswerPart::kAnswer, "", ""}, {AnswerPart::kAnswer, "", "two"}}),
       "one\n\ntwo\n");
-  EXPECT_EQ(Print({}, {{AnswerPart::kToolCall, "functions.f\x1b", "{}"}}),
-            "[call to functions.f\\x1b, which this chat cannot make]\n{}\n");
+  EXPECT_EQ(Print({}, {{AnswerPart::kToolCall, "functions.f\x1b", "{}"}}), "[call to functions.f\\x1b]\n{}\n");
+  EXPECT_EQ(Print({}, {{AnswerPart::kToolCall, "functions.f", ""}}), "[call to functions.f]\n");
   EXPECT_EQ(Print({}, {}), "");
 }
 

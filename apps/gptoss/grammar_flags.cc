@@ -53,11 +53,15 @@ Result<Automaton> CompileGrammarFile(const std::string& path, bool lark) {
   return automaton.ok() ? std::move(automaton) : Result<Automaton>(automaton.status().WithContext(path));
 }
 
+Result<std::shared_ptr<const TokenIndex>> OpenTokens(const ModelFlags& model) {
+  GPTOSS_ASSIGN_OR_RETURN(auto tokenizer, OpenTokenizer(model));
+  return TokenIndex::Create(std::move(tokenizer));
+}
+
 Result<OpenedGrammar> OpenGrammar(const GrammarFlags& flags, const ModelFlags& model) {
   if (flags.json_schema.empty() && flags.regex.empty() && flags.grammar.empty()) return OpenedGrammar();
   GPTOSS_ASSIGN_OR_RETURN(Automaton automaton, Compile(flags));
-  GPTOSS_ASSIGN_OR_RETURN(auto tokenizer, OpenTokenizer(model));
-  GPTOSS_ASSIGN_OR_RETURN(auto tokens, TokenIndex::Create(std::move(tokenizer)));
+  GPTOSS_ASSIGN_OR_RETURN(auto tokens, OpenTokens(model));
   auto machine = Machine::Create(std::move(automaton), tokens);
   return OpenedGrammar{std::move(tokens), std::move(machine)};
 }

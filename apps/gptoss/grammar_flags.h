@@ -29,6 +29,9 @@ Result<Json> ReadSchema(const std::string& source);
 /// On failure: naming the file and the line.
 Result<Automaton> CompileGrammarFile(const std::string& path, bool lark);
 
+/// What grammars need of the model's tokenizer. On failure: as OpenTokenizer.
+Result<std::shared_ptr<const TokenIndex>> OpenTokens(const ModelFlags& model);
+
 struct OpenedGrammar {
   std::shared_ptr<const TokenIndex> tokens;  // of the model's tokenizer
   std::shared_ptr<Machine> machine;          // null without any of the flags

@@ -18,6 +18,7 @@
 #include "grammar_flags.h"
 #include "line_editor.h"
 #include "sampling_flags.h"
+#include "tool_flags.h"
 
 namespace gptoss::cli {
 namespace {
@@ -30,6 +31,7 @@ struct RunFlags {
   std::vector<std::string> prompt;
   ChatSetup setup;
   GrammarFlags grammar;
+  ToolFlags tools;
   ChatOptions options;
   ChatDisplay display;
   std::string effort = "medium";
@@ -88,7 +90,7 @@ Result<std::optional<std::string>> ReadPrompt(const RunFlags& flags) {
 }
 
 Status CompleteOptions(RunFlags* flags) {
-  flags->setup.effort = *ReasoningEffortFromName(flags->effort);
+  flags->setup.effort = ReasoningEffortFromName(flags->effort).value_or(ReasoningEffort::kLow);
   if (flags->setup.date.empty()) flags->setup.date = Today();
   flags->display.show_reasoning = flags->reasoning == "show";
   flags->display.quiet = flags->model.quiet;
@@ -106,6 +108,33 @@ Status CompleteOptions(RunFlags* flags) {
   const auto stops = StopSequences::Make(flags->options.stops);
   if (!stops.ok()) return stops.status();
   return ValidateSampling(flags->options.sampling, std::numeric_limits<int>::max());
+}
+
+/// The section "# Response Formats" shows the model the schema that its answer will be held to.
+Status AddResponseFormat(const std::string& source, ChatSetup* setup) {
+  GPTOSS_ASSIGN_OR_RETURN(Json schema, ReadSchema(source));
+  const std::string* description = schema.is_object() ? FindString(schema, "description") : nullptr;
+  ResponseFormat format{.name = "answer", .description = std::nullopt, .schema = {}};
+  if (description != nullptr) format.description = *description;
+  format.schema = std::move(schema);
+  setup->formats.push_back(std::move(format));
+  return {};
+}
+
+/// What is wrong with a grammar or a tool is said before a model is loaded.
+Status PrepareTurns(RunFlags* flags) {
+  GPTOSS_ASSIGN_OR_RETURN(const std::vector<ToolSpec> tools, ReadTools(flags->tools));
+  GPTOSS_ASSIGN_OR_RETURN(OpenedGrammar answer, OpenGrammar(flags->grammar, flags->model));
+  if (answer.tokens == nullptr) {
+    GPTOSS_ASSIGN_OR_RETURN(answer.tokens, OpenTokens(flags->model));
+  }
+  flags->options.tokens = answer.tokens;
+  GPTOSS_ASSIGN_OR_RETURN(flags->options.turn,
+                          TurnOptionsOf(flags->tools, tools, std::move(answer.machine), answer.tokens));
+  flags->options.turn.allow_analysis = flags->effort != "none";
+  if (flags->options.turn.choice != ToolChoice::kNone) flags->setup.tools = DescribeTools(tools);
+  if (!flags->grammar.json_schema.empty()) return AddResponseFormat(flags->grammar.json_schema, &flags->setup);
+  return {};
 }
 
 int RunOnce(ChatSession& session, const std::string& prompt, const ChatDisplay& display) {
@@ -127,9 +156,7 @@ int RunChat(RunFlags& flags) {
   WarnIfRandom(flags.model);
   const auto tokenizer = OpenTokenizer(flags.model);
   if (!tokenizer.ok()) return Fail(tokenizer.status());
-  auto answers = OpenGrammar(flags.grammar, flags.model);
-  if (!answers.ok()) return Fail(answers.status());
-  flags.options.answers = *std::move(answers);
+  if (const Status status = PrepareTurns(&flags); !status.ok()) return Fail(status);
   const auto model = ModelSession::Open(flags.model);
   if (!model.ok()) return Fail(model.status());
   const auto session = ChatSession::Create(**model, *tokenizer, flags.setup, flags.options);
@@ -163,8 +190,8 @@ void RegisterRun(CLI::App& app, int* exit_code) {
   AddModelFlags(*command, &flags->model);
   command->add_option("--tokenizer", flags->model.tokenizer, "tokenizer.json or .tiktoken file (default: the model's)");
   command->add_option("prompt", flags->prompt, "Answer this and leave; piped text follows it");
-  command->add_option("--effort", flags->effort, "How much to think before answering: low, medium, high")
-      ->check(CLI::IsMember({"low", "medium", "high"}))
+  command->add_option("--effort", flags->effort, "How much to think before answering: none, low, medium, high")
+      ->check(CLI::IsMember({"none", "low", "medium", "high"}))
       ->capture_default_str();
   command->add_option("--reasoning", flags->reasoning, "The chain of thought: show, hide")
       ->check(CLI::IsMember({"show", "hide"}))
@@ -176,6 +203,9 @@ void RegisterRun(CLI::App& app, int* exit_code) {
   command->add_flag("--profile", flags->options.profile, "Time, share and GB/s by stage after each answer");
   AddOutputFlags(*command, flags.get());
   AddGrammarFlags(*command, &flags->grammar);
+  AddToolFlags(*command, &flags->tools);
+  command->add_flag("!--no-repetition-check", flags->options.detect_repetition,
+                    "Let an answer go on that has fallen into a loop");
   command->footer(
       "Examples:\n  gptoss run --model gpt-oss-20b\n  gptoss run --model gpt-oss-20b \"Why is the sky blue?\"\n"
       "  git diff | gptoss run --model gpt-oss-20b \"Write a commit message for this change.\"");

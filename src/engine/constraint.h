@@ -67,7 +67,7 @@ class TurnConstraint : public TokenConstraint {
   Result<bool> Accept(int32_t token) override { return matcher_.Accept(token); }
   void Rollback(size_t n) override { matcher_.Rollback(n); }
   bool Ended() const override { return matcher_.IsComplete(); }
-  bool CutShort() const override { return matcher_.NearLimit(); }
+  bool CutShort() const override { return matcher_.CutShort(); }
   std::vector<int32_t> Forced() override;
 
  private:

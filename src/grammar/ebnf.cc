@@ -13,12 +13,21 @@ namespace {
 
 bool IsWordByte(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-'; }
 
-/// What the two forms share: places in the text, white space, strings.
+/// What the two forms share: places in the text, white space, strings, alternatives.
 class Scanner {
  public:
-  Scanner(std::string_view text, const EbnfOptions& options) : text_(text), options_(options) {}
+  /// `ends`: the characters that end a sequence, besides a line end.
+  Scanner(std::string_view text, const EbnfOptions& options, std::string_view ends)
+      : text_(text), options_(options), ends_(ends) {}
+  virtual ~Scanner() = default;
 
  protected:
+  virtual bool AtComment(bool newlines) const = 0;
+  /// Where a rule or an alternative begins, line ends are passed over at this depth of groups.
+  virtual bool BeginsInNextLine(int depth) const = 0;
+  /// One part of a sequence; null for what means nothing.
+  virtual Result<Ebnf> Item(int depth) = 0;
+
   size_t Line() const {
     return 1 + static_cast<size_t>(std::count(text_.begin(), text_.begin() + static_cast<ptrdiff_t>(pos_), '\n'));
   }
@@ -102,14 +111,63 @@ class Scanner {
     return ConcatRegex(std::move(parts));
   }
 
+  void Space(bool newlines) {
+    while (!AtEnd()) {
+      const char c = Peek();
+      if (AtComment(newlines)) {
+        while (!AtEnd() && Peek() != '\n') ++pos_;
+      } else if (c == ' ' || c == '\t' || c == '\r' || (c == '\n' && newlines)) {
+        ++pos_;
+      } else {
+        return;
+      }
+    }
+  }
+
+  Result<Ebnf> Alternatives(int depth) {
+    if (depth > options_.max_depth) return Error("groups are nested too deeply");
+    std::vector<Ebnf> out;
+    do {
+      Space(BeginsInNextLine(depth));
+      std::vector<Ebnf> parts;
+      while (!AtEnd() && Peek() != '\n' && ends_.find(Peek()) == std::string_view::npos) {
+        GPTOSS_ASSIGN_OR_RETURN(Ebnf part, Item(depth));
+        if (part != nullptr) parts.push_back(std::move(part));
+        Space(depth > 0);
+      }
+      out.push_back(SequenceEbnf(std::move(parts)));
+      const size_t back = pos_;
+      Space(true);  // an alternative may go on in the next line
+      if (Peek() != '|') pos_ = back;
+    } while (Eat("|"));
+    return AlternativesEbnf(std::move(out));
+  }
+
+  /// After the opening character.
+  Result<Ebnf> Group(int depth, char open, char close) {
+    GPTOSS_ASSIGN_OR_RETURN(Ebnf group, Alternatives(depth + 1));
+    Space(true);
+    if (!Eat(std::string_view(&close, 1))) return Error(std::string("a ") + open + " without its " + close);
+    return group;
+  }
+
+  /// The simple quantifiers; null when there is none.
+  Ebnf SimplyRepeated(const Ebnf& item) {
+    if (Eat("*")) return RepeatEbnf(item, 0, kUnbounded);
+    if (Eat("+")) return RepeatEbnf(item, 1, kUnbounded);
+    if (Eat("?")) return RepeatEbnf(item, 0, 1);
+    return nullptr;
+  }
+
   std::string_view text_;
   const EbnfOptions& options_;
+  std::string_view ends_;
   size_t pos_ = 0;
 };
 
 class GbnfParser : Scanner {
  public:
-  using Scanner::Scanner;
+  GbnfParser(std::string_view text, const EbnfOptions& options) : Scanner(text, options, "|)") {}
 
   Result<EbnfGrammar> Parse() {
     GPTOSS_RETURN_IF_ERROR(CheckText());
@@ -131,39 +189,10 @@ class GbnfParser : Scanner {
   }
 
  private:
-  void Space(bool newlines) {
-    while (!AtEnd()) {
-      const char c = Peek();
-      if (c == '#') {
-        while (!AtEnd() && Peek() != '\n') ++pos_;
-      } else if (c == ' ' || c == '\t' || c == '\r' || (c == '\n' && newlines)) {
-        ++pos_;
-      } else {
-        return;
-      }
-    }
-  }
+  bool AtComment(bool) const override { return Peek() == '#'; }
+  bool BeginsInNextLine(int) const override { return true; }
 
-  Result<Ebnf> Alternatives(int depth) {
-    if (depth > options_.max_depth) return Error("groups are nested too deeply");
-    std::vector<Ebnf> out;
-    do {
-      Space(true);
-      std::vector<Ebnf> parts;
-      while (!AtEnd() && Peek() != '|' && Peek() != ')' && Peek() != '\n') {
-        GPTOSS_ASSIGN_OR_RETURN(Ebnf part, Item(depth));
-        parts.push_back(std::move(part));
-        Space(depth > 0);
-      }
-      out.push_back(SequenceEbnf(std::move(parts)));
-      const size_t back = pos_;
-      Space(true);  // an alternative may go on in the next line
-      if (Peek() != '|') pos_ = back;
-    } while (Eat("|"));
-    return AlternativesEbnf(std::move(out));
-  }
-
-  Result<Ebnf> Item(int depth) {
+  Result<Ebnf> Item(int depth) override {
     Ebnf item;
     if (Eat("\"")) {
       GPTOSS_ASSIGN_OR_RETURN(Regex text, String(false));
@@ -172,9 +201,7 @@ class GbnfParser : Scanner {
       GPTOSS_ASSIGN_OR_RETURN(Regex set, Brackets());
       item = RegexEbnf(std::move(set));
     } else if (Eat("(")) {
-      GPTOSS_ASSIGN_OR_RETURN(item, Alternatives(depth + 1));
-      Space(true);
-      if (!Eat(")")) return Error("a ( without its )");
+      GPTOSS_ASSIGN_OR_RETURN(item, Group(depth, '(', ')'));
     } else if (Eat(".")) {
       item = RegexEbnf(ClassRegex(CodePointSet::All()));
     } else {
@@ -188,12 +215,8 @@ class GbnfParser : Scanner {
   Result<Ebnf> Quantified(Ebnf item) {
     for (int depth = 0;; ++depth) {
       if (depth > 8) return Error("too many quantifiers in a row");
-      if (Eat("*")) {
-        item = RepeatEbnf(item, 0, kUnbounded);
-      } else if (Eat("+")) {
-        item = RepeatEbnf(item, 1, kUnbounded);
-      } else if (Eat("?")) {
-        item = RepeatEbnf(item, 0, 1);
+      if (Ebnf repeated = SimplyRepeated(item)) {
+        item = std::move(repeated);
       } else if (Eat("{")) {
         const std::optional<uint32_t> min = Number();
         std::optional<uint32_t> max = min;
@@ -259,7 +282,7 @@ constexpr CommonTerminal kCommon[] = {
 
 class LarkParser : Scanner {
  public:
-  using Scanner::Scanner;
+  LarkParser(std::string_view text, const EbnfOptions& options) : Scanner(text, options, "|)]") {}
 
   Result<EbnfGrammar> Parse() {
     GPTOSS_RETURN_IF_ERROR(CheckText());
@@ -275,18 +298,10 @@ class LarkParser : Scanner {
   }
 
  private:
-  void Space(bool newlines) {
-    while (!AtEnd()) {
-      const char c = Peek();
-      if ((c == '/' && Peek(1) == '/') || (c == '#' && newlines)) {
-        while (!AtEnd() && Peek() != '\n') ++pos_;
-      } else if (c == ' ' || c == '\t' || c == '\r' || (c == '\n' && newlines)) {
-        ++pos_;
-      } else {
-        return;
-      }
-    }
+  bool AtComment(bool newlines) const override {
+    return (Peek() == '/' && Peek(1) == '/') || (Peek() == '#' && newlines);
   }
+  bool BeginsInNextLine(int depth) const override { return depth > 0; }
   static bool IsTerminalName(const std::string& name) {
     const size_t at = name.find_first_not_of('_');
     return at != std::string::npos && std::isupper(static_cast<unsigned char>(name[at])) != 0;
@@ -340,44 +355,21 @@ class LarkParser : Scanner {
     return {};
   }
 
-  Result<Ebnf> Alternatives(int depth) {
-    if (depth > options_.max_depth) return Error("groups are nested too deeply");
-    std::vector<Ebnf> out;
-    do {
-      Space(depth > 0);
-      std::vector<Ebnf> parts;
-      while (!AtEnd() && Peek() != '|' && Peek() != ')' && Peek() != ']' && Peek() != '\n') {
-        if (Eat("->")) {
-          Space(false);
-          Word();
-        } else {
-          GPTOSS_ASSIGN_OR_RETURN(Ebnf part, Item(depth));
-          parts.push_back(std::move(part));
-        }
-        Space(depth > 0);
-      }
-      out.push_back(SequenceEbnf(std::move(parts)));
-      const size_t back = pos_;
-      Space(true);  // an alternative may go on in the next line
-      if (Peek() != '|') pos_ = back;
-    } while (Eat("|"));
-    return AlternativesEbnf(std::move(out));
-  }
-
-  Result<Ebnf> Item(int depth) {
+  Result<Ebnf> Item(int depth) override {
     Ebnf item;
+    if (Eat("->")) {  // the name of an alternative
+      Space(false);
+      Word();
+      return item;
+    }
     if (Eat("\"")) {
       GPTOSS_ASSIGN_OR_RETURN(item, StringOrRange());
     } else if (Eat("/")) {
       GPTOSS_ASSIGN_OR_RETURN(item, SlashRegex());
     } else if (Eat("(")) {
-      GPTOSS_ASSIGN_OR_RETURN(item, Alternatives(depth + 1));
-      Space(true);
-      if (!Eat(")")) return Error("a ( without its )");
+      GPTOSS_ASSIGN_OR_RETURN(item, Group(depth, '(', ')'));
     } else if (Eat("[")) {
-      GPTOSS_ASSIGN_OR_RETURN(item, Alternatives(depth + 1));
-      Space(true);
-      if (!Eat("]")) return Error("a [ without its ]");
+      GPTOSS_ASSIGN_OR_RETURN(item, Group(depth, '[', ']'));
       item = RepeatEbnf(std::move(item), 0, 1);
     } else {
       std::string name = Word();
@@ -386,9 +378,7 @@ class LarkParser : Scanner {
         return Unsupported("grammar, line " + std::to_string(Line()) + ": templates are not supported");
       item = RuleEbnf(std::move(name));
     }
-    if (Eat("*")) return RepeatEbnf(std::move(item), 0, kUnbounded);
-    if (Eat("+")) return RepeatEbnf(std::move(item), 1, kUnbounded);
-    if (Eat("?")) return RepeatEbnf(std::move(item), 0, 1);
+    if (Ebnf repeated = SimplyRepeated(item)) return repeated;
     Space(false);
     if (!Eat("~")) return item;
     Space(false);

@@ -94,8 +94,10 @@ class SchemaCompiler {
   Status EmitValues(const Shape& shape, NodeId from, NodeId to) {
     // Words that begin alike share their beginning, so that a long enum is not many ways at once.
     std::map<std::pair<NodeId, char>, NodeId> tree;
+    Shape rest = shape;  // to be one of the values is no question
+    rest.values.reset();
     for (const Json& value : *shape.values) {
-      GPTOSS_ASSIGN_OR_RETURN(const bool valid, reader_.Validates(value, shape, 0));
+      GPTOSS_ASSIGN_OR_RETURN(const bool valid, reader_.Validates(value, rest, 0));
       if (!valid) continue;
       if (value.is_structured()) {
         EmitDocument(value, from, to);

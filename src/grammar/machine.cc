@@ -302,15 +302,16 @@ void Machine::WalkTrie(const FlatTrie& trie, StateId state, const OnNode& on_nod
       i = node.end;
       continue;
     }
-    if (node.value_count != 0) on_node(node);
+    if (node.value_count != 0) on_node(node, to);
     if (++i < node.end) rows[node.depth + size_t{1}] = &RowOf(to);
     ++counters_.walked_nodes;
   }
 }
 
-void Machine::AddWalk(StateId state, std::span<uint64_t> mask) {
+void Machine::AddWalk(StateId state, std::span<uint64_t> mask, uint32_t most_need) {
   const TokenIndex& index = *tokens_;
-  WalkTrie(index.trie(), state, [&](const FlatTrie::Node& node) {
+  WalkTrie(index.trie(), state, [&](const FlatTrie::Node& node, StateId to) {
+    if (!Within(to, most_need)) return;
     for (uint32_t v = node.value_begin; v < node.value_begin + node.value_count; ++v) SetBit(mask, index.token(v));
   });
 }
@@ -318,7 +319,7 @@ void Machine::AddWalk(StateId state, std::span<uint64_t> mask) {
 const std::vector<uint64_t>& Machine::CachedWalk(StateId state) {
   if (states_[state].mask < 0) {
     std::vector<uint64_t> mask(tokens_->mask_words(), 0);
-    AddWalk(state, mask);
+    AddWalk(state, mask, kUnbounded);
     if (masks_.size() >= limits_.max_masks) {
       for (StateId owner : mask_owners_) states_[owner].mask = -1;
       masks_.clear();
@@ -344,11 +345,13 @@ int32_t Machine::UnitNode(const Config& config) const {
   return unit.number[config.node - unit.first];
 }
 
-bool Machine::AddUnit(const Config& config, std::span<uint64_t> mask) {
+bool Machine::AddUnit(const Config& config, std::span<uint64_t> mask, uint32_t most_need) {
   const uint16_t node = static_cast<uint16_t>(UnitNode(config));
   const Frame frame = frames_[config.frame];
   const Automaton::Call& call = automaton_.calls[frame.call];
   const int32_t unit = units_[call.rule].id;
+  // What stays inside the repetition leaves at most one unit open, and no more repetitions to do than before.
+  if (most_need != kUnbounded && NeedInside(config) > most_need) return false;
   std::vector<Config> configs;
   bool accepts = false;
   Close({{call.to, frame.parent}}, &configs, &accepts);
@@ -360,7 +363,8 @@ bool Machine::AddUnit(const Config& config, std::span<uint64_t> mask) {
   if (first.any()) {
     const UnitTokens::Exits& exits = tokens_->ExitsOf(unit, node, first);
     if (exits.too_many) return false;
-    WalkTrie(exits.rest, after, [&](const FlatTrie::Node& n) {
+    WalkTrie(exits.rest, after, [&](const FlatTrie::Node& n, StateId to) {
+      if (!Within(to, most_need)) return;
       for (uint32_t v = n.value_begin; v < n.value_begin + n.value_count; ++v) {
         const UnitTokens::Exit& exit = exits.exits[v];
         const uint64_t count = uint64_t{frame.count} + exit.units;
@@ -390,10 +394,12 @@ bool Machine::AddUnit(const Config& config, std::span<uint64_t> mask) {
   return true;
 }
 
-Status Machine::FillMask(StateId state, std::span<uint64_t> mask) {
+Status Machine::FillMaskWithin(StateId state, std::span<uint64_t> mask, uint32_t most_need, bool* narrowed) {
   GPTOSS_CHECK(tokens_ != nullptr && mask.size() == tokens_->mask_words());
   const std::lock_guard<std::mutex> lock(mutex_);
   TrimRows();
+  if (most_need != kUnbounded) PrepareNeeds();
+  narrowed_ = false;
   std::fill(mask.begin(), mask.end(), 0);
   const State s = states_[state];
   const std::vector<Config> configs(configs_.begin() + static_cast<ptrdiff_t>(s.begin),
@@ -402,16 +408,19 @@ Status Machine::FillMask(StateId state, std::span<uint64_t> mask) {
   size_t units = 0;
   for (const Config& c : configs) units += UnitNode(c) >= 0 ? 1 : 0;
   for (const Config& c : configs) {
-    const bool done = units <= kMaxUnitsAtOnce && UnitNode(c) >= 0 && AddUnit(c, mask);
+    const bool done = units <= kMaxUnitsAtOnce && UnitNode(c) >= 0 && AddUnit(c, mask, most_need);
     if (!done) rest.push_back(c);
   }
   if (!rest.empty() && !overflow_) {
     const StateId walk = InternState(std::move(rest), false);
-    if (!overflow_) {
+    if (!overflow_ && most_need != kUnbounded) {
+      AddWalk(walk, mask, most_need);
+    } else if (!overflow_) {
       const std::vector<uint64_t>& walked = CachedWalk(walk);
       for (size_t w = 0; w < walked.size(); ++w) mask[w] |= walked[w];
     }
   }
+  if (narrowed != nullptr) *narrowed = narrowed_;
   if (!overflow_) return {};
   std::fill(mask.begin(), mask.end(), 0);
   return Failure();

@@ -46,7 +46,13 @@ class Machine {
   bool CanContinue(StateId state);
   /// Sets the bit of every ordinary token that may follow and clears all others; `mask` has tokens().mask_words()
   /// words. On failure: kResourceExhausted past a limit; then `mask` is all zero.
-  Status FillMask(StateId state, std::span<uint64_t> mask);
+  Status FillMask(StateId state, std::span<uint64_t> mask) { return FillMaskWithin(state, mask, kUnbounded, nullptr); }
+  /// The same, but only tokens after which Need() is at most `most_need`; `*narrowed` says whether that left any out.
+  Status FillMaskWithin(StateId state, std::span<uint64_t> mask, uint32_t most_need, bool* narrowed);
+  /// Bytes of the shortest text that completes what was matched; 0 where Accepts. UINT32_MAX is not exact.
+  uint32_t Need(StateId state);
+  /// A token raises Need by less than this, short of one that opens more than 16 of the grammar's longest parts.
+  uint32_t NeedStep();
   /// The bytes that must follow, as far as there is only one choice, at most `limit` of them.
   Result<std::string> ForcedBytes(StateId state, size_t limit);
 
@@ -92,9 +98,13 @@ class Machine {
   const Row& RowOf(StateId state);
   void ComputeRow(StateId state, Row* row);
   void TrimRows();
-  void AddWalk(StateId state, std::span<uint64_t> mask);
+  void AddWalk(StateId state, std::span<uint64_t> mask, uint32_t most_need);
   const std::vector<uint64_t>& CachedWalk(StateId state);
-  bool AddUnit(const Config& config, std::span<uint64_t> mask);
+  bool AddUnit(const Config& config, std::span<uint64_t> mask, uint32_t most_need);
+  void PrepareNeeds();
+  uint32_t NeedOf(StateId state);
+  bool Within(StateId state, uint32_t most_need);
+  uint32_t NeedInside(const Config& config);
   int32_t UnitNode(const Config& config) const;
   template <typename OnNode>
   void WalkTrie(const FlatTrie& trie, StateId state, const OnNode& on_node);
@@ -117,6 +127,11 @@ class Machine {
   StateId start_ = kDead;
   bool overflow_ = false;
   Counters counters_;
+  // Bytes of shortest completions, made when they are first asked for: of a node to the end of its rule, of a whole
+  // rule, of a frame's rest after the rule that it called, of a state.
+  std::vector<uint32_t> node_need_, rule_need_, frame_need_, state_need_;
+  uint32_t longest_need_ = 0;  // of a node
+  bool narrowed_ = false;      // the mask being filled lacks a token for its need
 };
 
 /// One sequence's place in a grammar: cheap to copy, and any number of tokens can be taken back.

@@ -28,16 +28,17 @@ std::map<std::string, std::string> Patterns() {
   const std::string dur_date =
       "(?:[0-9]{1,9}D|[0-9]{1,9}M(?:[0-9]{1,9}D)?|[0-9]{1,9}Y(?:[0-9]{1,9}M(?:[0-9]{1,9}D)?)?)";
   out["duration"] = "P(?:" + dur_date + "(?:" + dur_time + ")?|" + dur_time + "|[0-9]{1,9}W)";
-  // At most 63 characters, told apart without looking ahead (hyphens in at most four places), which keeps masks cheap.
-  const std::string label = "(?:[A-Za-z0-9]{1,63}|[A-Za-z0-9]{1,19}(?:-{1,2}[A-Za-z0-9]{1,9}){1,4})";
-  // RFC 5321: dot-atoms only, no quoted local parts and no address literals.
-  const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}";
-  out["email"] = atom + "(?:\\." + atom + "){0,8}@" + label + "(?:\\." + label + "){0,8}";
+  // At most 61 characters, told apart without looking ahead (hyphens in at most four places), which keeps masks cheap.
+  const std::string label = "(?:[A-Za-z0-9]{1,61}|[A-Za-z0-9]{1,17}(?:-{1,2}[A-Za-z0-9]{1,9}){1,4})";
+  // RFC 5321: dot-atoms only, no quoted local parts and no address literals; a local part of at most 64 characters and
+  // a domain of two to four labels, which 253 characters hold.
+  const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]";
+  out["email"] = atom + "{1,16}(?:\\." + atom + "{1,15}){0,3}@" + label + "(?:\\." + label + "){1,3}";
   // RFC 1123, section 2.1; labels with "--" as their third and fourth character belong to IDNA and are left out.
   const std::string plain =
       "[A-Za-z0-9](?:[A-Za-z0-9]|[A-Za-z0-9-][A-Za-z0-9]|"
       "[A-Za-z0-9-](?:[A-Za-z0-9][A-Za-z0-9-]|-[A-Za-z0-9])[A-Za-z0-9-]{0,28}[A-Za-z0-9])?";
-  out["hostname"] = plain + "(?:\\." + plain + "){0,7}";
+  out["hostname"] = plain + "(?:\\." + plain + "){0,6}";  // at most 237 characters of the 253
   const std::string byte = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
   const std::string ipv4 = byte + "(?:\\." + byte + "){3}";
   out["ipv4"] = ipv4;

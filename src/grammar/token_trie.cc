@@ -83,12 +83,15 @@ int32_t TokenIndex::UnitId(const UnitDfa& unit) const {
   return id;
 }
 
+const UnitTokens& TokenIndex::TokensOf(Unit& unit, uint16_t node) const {
+  std::unique_ptr<UnitTokens>& slot = unit.tokens[node];
+  if (slot == nullptr) slot = MakeTokens(unit.dfa, node);
+  return *slot;
+}
+
 const UnitTokens& TokenIndex::TokensOf(int32_t unit, uint16_t node) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  Unit& u = *units_[static_cast<size_t>(unit)];
-  std::unique_ptr<UnitTokens>& slot = u.tokens[node];
-  if (slot == nullptr) slot = MakeTokens(u.dfa, node);
-  return *slot;
+  return TokensOf(*units_[static_cast<size_t>(unit)], node);
 }
 
 const UnitTokens::Exits& TokenIndex::ExitsOf(int32_t unit, uint16_t node, const ByteSet& first) const {
@@ -99,7 +102,7 @@ const UnitTokens::Exits& TokenIndex::ExitsOf(int32_t unit, uint16_t node, const 
   const std::lock_guard<std::mutex> lock(mutex_);
   Unit& u = *units_[static_cast<size_t>(unit)];
   std::unique_ptr<UnitTokens::Exits>& slot = u.exits[{node, std::move(key)}];
-  if (slot == nullptr) slot = MakeExits(u.dfa, node, first);
+  if (slot == nullptr) slot = MakeExits(u, node, first);
   return *slot;
 }
 
@@ -110,9 +113,10 @@ struct UnitState {
   uint16_t units;  // completed
 };
 
-/// Calls visit(trie node, state after it) for every node of `trie` that a repetition of `dfa` reaches from `node`.
-template <typename Visit>
-void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const Visit& visit) {
+/// Walks what a repetition of `dfa` reaches in `trie` from `node`: calls visit(trie node, state after it), and before
+/// that at_border(trie node, state before it) where the byte comes between two units.
+template <typename AtBorder, typename Visit>
+void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const AtBorder& at_border, const Visit& visit) {
   std::array<UnitState, FlatTrie::kMaxDepth + 1> states;
   states[0] = {node, 0};
   const uint32_t size = static_cast<uint32_t>(trie.nodes.size());
@@ -120,6 +124,8 @@ void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const Vis
     const FlatTrie::Node& n = trie.nodes[i];
     const UnitState from = states[n.depth];
     const uint16_t next = dfa.next[from.node][n.byte];
+    // At depth 0 nothing was read of the repetition yet: that way out is the caller's to see.
+    if (from.node == 0 && n.depth > 0) at_border(i, from, next);
     if (next == UnitDfa::kNone) {
       i = n.end;
       continue;
@@ -127,7 +133,7 @@ void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const Vis
     const UnitState to =
         next == UnitDfa::kDone ? UnitState{0, static_cast<uint16_t>(from.units + 1)} : UnitState{next, from.units};
     states[n.depth + 1] = to;
-    visit(i, to);
+    visit(n, to);
     ++i;
   }
 }
@@ -137,61 +143,77 @@ void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const Vis
 std::unique_ptr<UnitTokens> TokenIndex::MakeTokens(const UnitDfa& dfa, uint16_t node) const {
   auto out = std::make_unique<UnitTokens>();
   out->all.assign(mask_words(), 0);
-  std::vector<std::pair<uint16_t, TokenId>> needs;
-  WalkUnit(trie_, dfa, node, [&](uint32_t i, UnitState to) {
-    const FlatTrie::Node& n = trie_.nodes[i];
-    const uint16_t need = static_cast<uint16_t>(to.units + (to.node != 0 ? 1 : 0));
-    for (uint32_t v = n.value_begin; v < n.value_begin + n.value_count; ++v) needs.emplace_back(need, tokens_[v]);
-  });
+  struct Run {
+    uint32_t value_begin;
+    uint16_t value_count, need;
+  };
+  std::vector<Run> runs;
   std::array<uint32_t, FlatTrie::kMaxDepth + 3> count{};
   uint16_t most = 0;
-  for (const auto& [need, token] : needs) {
-    ++count[need + 1];
-    most = std::max(most, need);
-    out->all[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
-  }
+  WalkUnit(
+      trie_, dfa, node,
+      [&](uint32_t i, UnitState from, uint16_t next) {
+        if (next == UnitDfa::kNone) out->leaving.push_back({i, from.units});
+      },
+      [&](const FlatTrie::Node& n, UnitState to) {
+        if (n.value_count == 0) return;
+        const uint16_t needed = static_cast<uint16_t>(to.units + (to.node != 0 ? 1 : 0));
+        runs.push_back({n.value_begin, n.value_count, needed});
+        count[needed + size_t{1}] += n.value_count;
+        most = std::max(most, needed);
+      });
   for (size_t n = 1; n < count.size(); ++n) count[n] += count[n - 1];
   out->need_begin.assign(count.begin(), count.begin() + most + 2);
-  out->by_need.resize(needs.size());
-  for (const auto& [need, token] : needs) out->by_need[count[need]++] = token;
+  out->by_need.resize(count.back());
+  for (const Run& run : runs) {
+    for (uint32_t v = run.value_begin; v < run.value_begin + run.value_count; ++v) {
+      const TokenId token = tokens_[v];
+      out->all[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
+      out->by_need[count[run.need]++] = token;
+    }
+  }
   return out;
 }
 
-std::unique_ptr<UnitTokens::Exits> TokenIndex::MakeExits(const UnitDfa& dfa, uint16_t node,
-                                                         const ByteSet& first) const {
+std::unique_ptr<UnitTokens::Exits> TokenIndex::MakeExits(Unit& unit, uint16_t node, const ByteSet& first) const {
   auto out = std::make_unique<UnitTokens::Exits>();
   struct Record {
     std::string_view rest;
     UnitTokens::Exit exit;
   };
   std::vector<Record> records;
-  WalkUnit(trie_, dfa, node, [&](uint32_t i, UnitState to) {
-    if (to.node != 0 || out->too_many) return;
-    const FlatTrie::Node& n = trie_.nodes[i];
-    for (uint32_t child = i + 1; child < n.end; child = trie_.nodes[child].end) {
-      if (!first[trie_.nodes[child].byte]) continue;
-      for (uint32_t k = child; k < trie_.nodes[child].end; ++k) {
-        const FlatTrie::Node& below = trie_.nodes[k];
-        for (uint32_t v = below.value_begin; v < below.value_begin + below.value_count; ++v) {
-          const TokenId token = tokens_[v];
-          records.push_back({tokenizer_->TokenBytes(token).substr(n.depth + size_t{1}), {token, to.units}});
-        }
+  const auto add = [&](uint32_t i, uint16_t units) {
+    const FlatTrie::Node& border = trie_.nodes[i];
+    if (!first[border.byte] || out->too_many) return;
+    for (uint32_t k = i; k < border.end; ++k) {
+      const FlatTrie::Node& below = trie_.nodes[k];
+      for (uint32_t v = below.value_begin; v < below.value_begin + below.value_count; ++v) {
+        records.push_back({tokenizer_->TokenBytes(tokens_[v]).substr(border.depth), {tokens_[v], units}});
       }
     }
     out->too_many = records.size() > kMaxExits;
-  });
+  };
+  bool inside = false;  // some byte of `first` may begin a unit too
+  for (size_t b = 0; b < 256; ++b) inside |= first[b] && unit.dfa.next[0][b] != UnitDfa::kNone;
+  if (!inside) {
+    for (const UnitTokens::Leaving& leaving : TokensOf(unit, node).leaving) add(leaving.trie_node, leaving.units);
+  } else {
+    WalkUnit(
+        trie_, unit.dfa, node, [&](uint32_t i, UnitState from, uint16_t) { add(i, from.units); },
+        [](const FlatTrie::Node&, UnitState) {});
+  }
   if (out->too_many) return out;
   std::stable_sort(records.begin(), records.end(), [](const Record& a, const Record& b) { return a.rest < b.rest; });
   std::vector<std::string_view> rests;
+  rests.reserve(records.size());
+  out->exits.reserve(records.size());
+  size_t run = 0;
   for (const Record& r : records) {
     // A trie node counts at most 65535 values; more equal ends than that cannot be told, and a plain walk is right too.
+    run = !rests.empty() && r.rest == rests.back() ? run + 1 : 0;
+    out->too_many |= run >= UINT16_MAX;
     rests.push_back(r.rest);
     out->exits.push_back(r.exit);
-  }
-  size_t run = 0;
-  for (size_t i = 1; i < rests.size(); ++i) {
-    run = rests[i] == rests[i - 1] ? run + 1 : 0;
-    out->too_many |= run >= UINT16_MAX;
   }
   if (!out->too_many) out->rest = FlatTrie::Build(rests);
   return out;

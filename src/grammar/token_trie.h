@@ -49,6 +49,12 @@ struct UnitTokens {
   std::vector<TokenId> by_need;
   std::vector<uint32_t> need_begin;  // index into by_need of the first token that needs n; one past the last need too
   std::vector<uint64_t> all;         // the same tokens as bits
+  /// Places of the trie that leave between two units, over a byte that no unit begins with; and the units before.
+  struct Leaving {
+    uint32_t trie_node;
+    uint16_t units;
+  };
+  std::vector<Leaving> leaving;
 
   /// Ways to leave: the repetition ends after `units` units inside the token, at a byte of the set asked for.
   struct Exit {
@@ -101,8 +107,9 @@ class TokenIndex {
     std::map<std::pair<uint16_t, std::string>, std::unique_ptr<UnitTokens::Exits>> exits;
   };
   TokenIndex() = default;
+  const UnitTokens& TokensOf(Unit& unit, uint16_t node) const;
   std::unique_ptr<UnitTokens> MakeTokens(const UnitDfa& dfa, uint16_t node) const;
-  std::unique_ptr<UnitTokens::Exits> MakeExits(const UnitDfa& dfa, uint16_t node, const ByteSet& first) const;
+  std::unique_ptr<UnitTokens::Exits> MakeExits(Unit& unit, uint16_t node, const ByteSet& first) const;
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<TokenId> tokens_;  // sorted by bytes

@@ -8,13 +8,19 @@
 namespace gptoss {
 namespace {
 
-// Markers inside header texts: bytes that UTF-8 does not use, so that no text can spell one.
-constexpr char kChannel = '\xF8', kConstrain = '\xF9', kMessage = '\xFA';
-
-enum HeaderKind : uint8_t { kAnalysisHeader, kPreambleHeader, kFinalHeader, kCallHeader };
-
 void SetBit(std::span<uint64_t> mask, TokenId token) {
   mask[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
+}
+
+bool IsToolName(const std::string& name) {
+  return !name.empty() && std::ranges::all_of(name, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '-' ||
+           c == '.';
+  });
+}
+
+bool Names(const std::vector<std::string>& list, const std::string& name) {
+  return std::ranges::find(list, name) != list.end();
 }
 
 }  // namespace
@@ -35,46 +41,109 @@ Result<TurnTokens> TurnTokens::Of(const Tokenizer& tokenizer) {
   return out;
 }
 
+Status TurnGrammar::CheckOptions() const {
+  const TurnOptions& o = options_;
+  std::set<std::string> names;
+  for (const TurnTool& tool : o.tools) {
+    if (!IsToolName(tool.recipient)) {
+      return InvalidArgument("tool '" + tool.recipient + "': a name has letters, digits, '_', '-' and '.' only");
+    }
+    if (!names.insert(tool.recipient).second) return InvalidArgument("tool '" + tool.recipient + "' is declared twice");
+  }
+  for (const std::string& name : o.allowed) {
+    if (!names.contains(name)) return InvalidArgument("tool_choice names '" + name + "', which is not declared");
+  }
+  if (o.choice == ToolChoice::kRequired && o.tools.empty()) {
+    return InvalidArgument("tool_choice requires a call, but no tool is declared");
+  }
+  if (o.max_tokens > 0 && o.answer_reserve >= o.max_tokens) {
+    return InvalidArgument("the reserve for the answer must be smaller than the number of tokens of the turn");
+  }
+  return {};
+}
+
+void TurnGrammar::AddHeader(const Header& header, const std::vector<TokenId>& tokens) {
+  const auto id = static_cast<uint32_t>(headers_.size());
+  headers_.push_back(header);
+  longest_header_ = std::max(longest_header_, tokens.size());
+  uint32_t at = 0;
+  places_[at].headers.push_back(id);
+  for (const TokenId token : tokens) {
+    const auto& next = places_[at].next;
+    const auto known = std::ranges::find(next, token, &std::pair<TokenId, uint32_t>::first);
+    if (known != next.end()) {
+      at = known->second;
+    } else {
+      const auto added = static_cast<uint32_t>(places_.size());
+      places_[at].next.emplace_back(token, added);
+      places_.emplace_back();
+      at = added;
+    }
+    places_[at].headers.push_back(id);
+  }
+}
+
+void TurnGrammar::AddCallHeaders(size_t index) {
+  const TurnTool& tool = options_.tools[index];
+  const Tokenizer& tokenizer = tokens_->tokenizer();
+  const std::vector<TokenId> to = tokenizer.Encode(" to=" + tool.recipient);
+  std::vector<TokenId> channel = {markers_.channel}, type;
+  tokenizer.Encode(tool.in_analysis ? "analysis" : "commentary", &channel);
+  if (tool.json) {
+    tokenizer.Encode(" ", &type);
+    type.push_back(markers_.constrain);
+    tokenizer.Encode("json", &type);
+  } else {
+    tokenizer.Encode(" code", &type);
+  }
+  type.push_back(markers_.message);
+  for (const bool to_first : {true, false}) {
+    std::vector<TokenId> tokens = to_first ? to : channel;
+    const std::vector<TokenId>& second = to_first ? channel : to;
+    tokens.insert(tokens.end(), second.begin(), second.end());
+    tokens.insert(tokens.end(), type.begin(), type.end());
+    AddHeader({static_cast<int>(index), Kind::kCall}, tokens);
+  }
+}
+
+size_t TurnGrammar::LongestAnswer() const {
+  size_t content = 1;
+  const auto consider = [&](const std::shared_ptr<Machine>& machine) {
+    // Every byte is a token, so that bytes bound tokens.
+    if (machine != nullptr) content = std::max<size_t>(content, machine->Need(machine->start()));
+  };
+  for (const Header& header : headers_) {
+    if (header.kind == Kind::kFinal) consider(options_.final_answer);
+    if (header.kind == Kind::kCall) consider(options_.tools[static_cast<size_t>(header.tool)].arguments);
+  }
+  return 1 + between_.size() + longest_header_ + content + 1;
+}
+
 Result<std::shared_ptr<const TurnGrammar>> TurnGrammar::Create(std::shared_ptr<const TokenIndex> tokens,
                                                                TurnOptions options) {
   std::shared_ptr<TurnGrammar> out(new TurnGrammar());
   GPTOSS_ASSIGN_OR_RETURN(out->markers_, TurnTokens::Of(tokens->tokenizer()));
-  std::set<std::string> names;
-  for (const TurnTool& tool : options.tools) {
-    const bool plain = !tool.recipient.empty() && std::all_of(tool.recipient.begin(), tool.recipient.end(), [](char c) {
-      return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '-' ||
-             c == '.';
-    });
-    if (!plain)
-      return InvalidArgument("tool '" + tool.recipient + "': a name has letters, digits, '_', '-' and '.' only");
-    if (!names.insert(tool.recipient).second) return InvalidArgument("tool '" + tool.recipient + "' is declared twice");
-  }
-  for (const std::string& name : options.allowed) {
-    if (!names.contains(name)) return InvalidArgument("tool_choice names '" + name + "', which is not declared");
-  }
-  if (options.choice == ToolChoice::kRequired && options.tools.empty()) {
-    return InvalidArgument("tool_choice requires a call, but no tool is declared");
-  }
-  if (options.max_tokens > 0 && options.answer_reserve >= options.max_tokens) {
-    return InvalidArgument("the reserve for the answer must be smaller than the number of tokens of the turn");
-  }
-  const std::string channel(1, kChannel), message(1, kMessage), constrain(1, kConstrain);
-  out->headers_ = {{channel + "analysis" + message, -1, kAnalysisHeader},
-                   {channel + "commentary" + message, -1, kPreambleHeader},
-                   {channel + "final" + message, -1, kFinalHeader}};
-  for (size_t i = 0; i < options.tools.size(); ++i) {
-    const TurnTool& tool = options.tools[i];
-    const bool allowed = options.allowed.empty() || std::find(options.allowed.begin(), options.allowed.end(),
-                                                              tool.recipient) != options.allowed.end();
-    if (!allowed || options.choice == ToolChoice::kNone) continue;
-    const std::string to = " to=" + tool.recipient, name = channel + (tool.in_analysis ? "analysis" : "commentary");
-    const std::string type = tool.json ? " " + constrain + "json" : " code";
-    for (const std::string& start : {to + name, name + to}) {
-      out->headers_.push_back({start + type + message, static_cast<int>(i), kCallHeader});
-    }
-  }
   out->tokens_ = std::move(tokens);
   out->options_ = std::move(options);
+  GPTOSS_RETURN_IF_ERROR(out->CheckOptions());
+  const TurnOptions& o = out->options_;
+  const Tokenizer& tokenizer = out->tokens_->tokenizer();
+  out->between_ = {out->markers_.start};
+  tokenizer.Encode("assistant", &out->between_);
+  out->places_.resize(1);
+  const auto plain = [&](const char* channel, Kind kind) {
+    std::vector<TokenId> ids = {out->markers_.channel};
+    tokenizer.Encode(channel, &ids);
+    ids.push_back(out->markers_.message);
+    out->AddHeader({-1, kind}, ids);
+  };
+  if (o.allow_analysis) plain("analysis", Kind::kAnalysis);
+  if (o.allow_preamble) plain("commentary", Kind::kPreamble);
+  if (o.choice != ToolChoice::kRequired) plain("final", Kind::kFinal);
+  for (size_t i = 0; i < o.tools.size() && o.choice != ToolChoice::kNone; ++i) {
+    if (o.allowed.empty() || Names(o.allowed, o.tools[i].recipient)) out->AddCallHeaders(i);
+  }
+  if (o.answer_reserve > 0) out->reserve_ = std::max(o.answer_reserve, out->LongestAnswer());
   return std::shared_ptr<const TurnGrammar>(std::move(out));
 }
 
@@ -85,35 +154,27 @@ TurnMatcher::TurnMatcher(std::shared_ptr<const TurnGrammar> grammar) : grammar_(
 bool TurnMatcher::ReasoningOver(const State& state) const {
   const TurnOptions& o = grammar_->options_;
   if (o.reasoning_budget && state.reasoning >= *o.reasoning_budget) return true;
-  return o.max_tokens > 0 && o.answer_reserve > 0 && state.tokens + o.answer_reserve >= o.max_tokens;
+  return o.max_tokens > 0 && grammar_->reserve_ > 0 && state.tokens + grammar_->reserve_ >= o.max_tokens;
 }
 
-bool TurnMatcher::HeaderAllowed(const State& state, size_t header) const {
-  const TurnOptions& o = grammar_->options_;
-  const auto& h = grammar_->headers_[header];
-  const bool over = state.closing;
-  switch (h.kind) {
-    case kAnalysisHeader:
-      return o.allow_analysis && !over;
-    case kPreambleHeader:
-      return o.allow_preamble && !state.preamble && !over;
-    case kFinalHeader:
-      return o.choice != ToolChoice::kRequired;
+bool TurnMatcher::HeaderAllowed(const State& state, const TurnGrammar::Header& header) const {
+  switch (header.kind) {
+    case TurnGrammar::Kind::kAnalysis:
+      return !state.closing;
+    case TurnGrammar::Kind::kPreamble:
+      return !state.preamble && !state.closing;
+    case TurnGrammar::Kind::kFinal:
+      return true;
     // Past the budget the way out is the final answer, unless a call is what the turn must end in.
-    case kCallHeader:
-      return !over || o.choice == ToolChoice::kRequired;
-    default:
-      return false;
+    case TurnGrammar::Kind::kCall:
+      return !state.closing || grammar_->options_.choice == ToolChoice::kRequired;
   }
+  return false;
 }
 
-std::vector<std::string> TurnMatcher::HeaderRests(const State& state) const {
-  std::vector<std::string> rests;
-  for (size_t h = 0; h < grammar_->headers_.size(); ++h) {
-    const std::string& text = grammar_->headers_[h].text;
-    if (text.starts_with(state.header) && HeaderAllowed(state, h)) rests.push_back(text.substr(state.header.size()));
-  }
-  return rests;
+bool TurnMatcher::PlaceAllowed(const State& state, uint32_t place) const {
+  return std::ranges::any_of(grammar_->places_[place].headers,
+                             [&](uint32_t h) { return HeaderAllowed(state, grammar_->headers_[h]); });
 }
 
 TokenId TurnMatcher::EndOf(Part part) const {
@@ -121,66 +182,66 @@ TokenId TurnMatcher::EndOf(Part part) const {
   return part == Part::kFinal ? grammar_->markers_.return_ : grammar_->markers_.end;
 }
 
-const std::shared_ptr<Machine>* TurnMatcher::ContentOf(const State& state) const {
+Machine* TurnMatcher::ContentOf(const State& state) const {
   const TurnOptions& o = grammar_->options_;
-  if (state.part == Part::kFinal && o.final_answer != nullptr) return &o.final_answer;
-  if (state.part != Part::kArguments) return nullptr;
-  const std::shared_ptr<Machine>& arguments = o.tools[static_cast<size_t>(state.tool)].arguments;
-  return arguments != nullptr ? &arguments : nullptr;
+  if (state.part == Part::kFinal) return o.final_answer.get();
+  return state.part == Part::kArguments ? o.tools[static_cast<size_t>(state.tool)].arguments.get() : nullptr;
 }
 
-Result<bool> TurnMatcher::NextInHeader(const State& state, TokenId token, State* out) const {
-  const TurnTokens& m = grammar_->markers_;
-  const Tokenizer& tokenizer = grammar_->tokens_->tokenizer();
-  std::string piece;
-  if (token == m.channel) {
-    piece = kChannel;
-  } else if (token == m.constrain) {
-    piece = kConstrain;
-  } else if (token == m.message) {
-    piece = kMessage;
-  } else if (!tokenizer.IsSpecial(token)) {
-    piece = tokenizer.TokenBytes(token);
-    // No text may stand for a marker.
-    if (piece.find_first_of(std::string{kChannel, kConstrain, kMessage}) != std::string::npos) return false;
-  }
-  if (piece.empty()) return false;
-  const std::vector<std::string> rests = HeaderRests(state);
-  if (std::none_of(rests.begin(), rests.end(), [&](const std::string& r) { return r.starts_with(piece); }))
-    return false;
-  out->header += piece;
-  if (piece[0] != kMessage) return true;
-  const auto header = std::find_if(grammar_->headers_.begin(), grammar_->headers_.end(),
-                                   [&](const auto& h) { return h.text == out->header; });
+/// Bytes that the content may need after its next token so that it can still end in time, -1: there is time for its
+/// end only; kUnbounded where the limit is far away, or too near for any end.
+int64_t TurnMatcher::MostNeed(const State& state) const {
+  const TurnOptions& o = grammar_->options_;
+  if (o.max_tokens == 0 || !o.close_at_limit) return kUnbounded;
+  Machine* content = ContentOf(state);
+  const int64_t need = content->Need(state.content);
+  const auto left = static_cast<int64_t>(o.max_tokens) - static_cast<int64_t>(state.tokens);  // its end among them
+  if (left < need + 1 || left >= need + 2 + content->NeedStep()) return kUnbounded;
+  return left - 2;
+}
+
+bool TurnMatcher::NextInHeader(const State& state, TokenId token, State* out) const {
+  const auto& next = grammar_->places_[state.place].next;
+  const auto found = std::ranges::find(next, token, &std::pair<TokenId, uint32_t>::first);
+  if (found == next.end() || !PlaceAllowed(state, found->second)) return false;
+  out->place = found->second;
+  const TurnGrammar::Place& place = grammar_->places_[found->second];
+  if (!place.next.empty()) return true;
+  const TurnGrammar::Header& header = grammar_->headers_[place.headers[0]];
   constexpr std::array<Part, 4> kParts = {Part::kAnalysis, Part::kPreamble, Part::kFinal, Part::kArguments};
-  out->part = kParts[header->kind];
-  out->tool = header->tool;
-  out->preamble = out->preamble || header->kind == kPreambleHeader;
-  out->header.clear();
-  if (const std::shared_ptr<Machine>* content = ContentOf(*out)) out->content = (*content)->start();
+  out->part = kParts[static_cast<size_t>(header.kind)];
+  out->tool = header.tool;
+  out->preamble = out->preamble || out->part == Part::kPreamble;
+  out->place = 0;
+  if (const Machine* content = ContentOf(*out)) out->content = content->start();
   return true;
 }
 
 Result<bool> TurnMatcher::NextInContent(const State& state, TokenId token, State* out) const {
   const Tokenizer& tokenizer = grammar_->tokens_->tokenizer();
-  const std::shared_ptr<Machine>* content = ContentOf(state);
-  const bool thinking = state.part == Part::kAnalysis || state.part == Part::kPreamble;
+  Machine* content = ContentOf(state);
+  const bool thinking = IsThinking(state);
+  out->reasoning += thinking ? 1 : 0;  // ends too, so that empty messages cannot go on for ever
   if (token == EndOf(state.part)) {
-    if (content != nullptr && !(*content)->Accepts(state.content)) return false;
+    if (content != nullptr && !content->Accepts(state.content)) return false;
     out->part = thinking ? Part::kBetween : Part::kDone;
-    out->reasoning += thinking ? 1 : 0;  // so that empty messages cannot go on for ever
+    out->place = 0;
     return true;
   }
   if (token < 0 || tokenizer.IsSpecial(token) || tokenizer.TokenBytes(token).empty()) return false;
   if (thinking && ReasoningOver(state)) return false;
-  out->reasoning += thinking ? 1 : 0;
   if (content == nullptr) return true;
-  GPTOSS_ASSIGN_OR_RETURN(out->content, (*content)->Step(state.content, tokenizer.TokenBytes(token)));
-  return out->content != Machine::kDead;
+  const int64_t most = MostNeed(state);
+  if (most < 0) return false;
+  GPTOSS_ASSIGN_OR_RETURN(out->content, content->Step(state.content, tokenizer.TokenBytes(token)));
+  if (out->content == Machine::kDead) return false;
+  return most == kUnbounded || content->Need(out->content) <= most;
 }
 
 Result<bool> TurnMatcher::Next(const State& state, TokenId token, State* out) const {
   *out = state;
+  out->cut_short = state.cut_short || state.narrowed;
+  out->narrowed = false;
   ++out->tokens;
   switch (state.part) {
     case Part::kDone:
@@ -188,20 +249,11 @@ Result<bool> TurnMatcher::Next(const State& state, TokenId token, State* out) co
     case Part::kHeader:
       return NextInHeader(state, token, out);
     case Part::kBetween: {
-      // "<|start|>" and then "assistant", which is one token or several.
-      const Tokenizer& tokenizer = grammar_->tokens_->tokenizer();
-      if (state.header.empty()) {
-        out->header = "<";
-        return token == grammar_->markers_.start;
-      }
-      if (tokenizer.IsSpecial(token) || tokenizer.TokenBytes(token).empty()) return false;
-      out->header += tokenizer.TokenBytes(token);
-      if (!std::string_view("<assistant").starts_with(out->header)) return false;
-      if (out->header == "<assistant") {
-        out->header.clear();
-        out->part = Part::kHeader;
-        out->closing = ReasoningOver(*out);
-      }
+      if (token != grammar_->between_[state.place]) return false;
+      if (++out->place < grammar_->between_.size()) return true;
+      out->place = 0;
+      out->part = Part::kHeader;
+      out->closing = ReasoningOver(*out);
       return true;
     }
     default:
@@ -212,7 +264,7 @@ Result<bool> TurnMatcher::Next(const State& state, TokenId token, State* out) co
 Result<bool> TurnMatcher::Accept(TokenId token) {
   State next;
   GPTOSS_ASSIGN_OR_RETURN(const bool ok, Next(states_.back(), token, &next));
-  if (ok) states_.push_back(std::move(next));
+  if (ok) states_.push_back(next);
   return ok;
 }
 
@@ -222,53 +274,47 @@ void TurnMatcher::Rollback(size_t n) {
 }
 
 Status TurnMatcher::FillMask(std::span<uint64_t> mask) const {
-  std::fill(mask.begin(), mask.end(), 0);
   const State& state = states_.back();
-  const TokenIndex& index = *grammar_->tokens_;
-  const TurnTokens& m = grammar_->markers_;
-  if (state.part == Part::kDone) return {};
-  if (state.part != Part::kHeader && state.part != Part::kBetween) {
-    const std::shared_ptr<Machine>* content = ContentOf(state);
-    const bool thinking = state.part == Part::kAnalysis || state.part == Part::kPreamble;
-    if (content != nullptr) {
-      GPTOSS_RETURN_IF_ERROR((*content)->FillMask(state.content, mask));
-    } else if (!thinking || !ReasoningOver(state)) {
-      for (size_t w = 0; w < mask.size(); ++w) mask[w] = index.ordinary()[w];
+  std::fill(mask.begin(), mask.end(), 0);
+  switch (state.part) {
+    case Part::kDone:
+      return {};
+    case Part::kBetween:
+      SetBit(mask, grammar_->between_[state.place]);
+      return {};
+    case Part::kHeader:
+      for (const auto& [token, place] : grammar_->places_[state.place].next) {
+        if (PlaceAllowed(state, place)) SetBit(mask, token);
+      }
+      return {};
+    default:
+      break;
+  }
+  Machine* content = ContentOf(state);
+  if (content != nullptr) {
+    const int64_t most = MostNeed(state);
+    state.narrowed = most < 0 && content->CanContinue(state.content);
+    if (most >= 0) {
+      GPTOSS_RETURN_IF_ERROR(
+          content->FillMaskWithin(state.content, mask, static_cast<uint32_t>(most), &state.narrowed));
     }
-    if (content == nullptr || (*content)->Accepts(state.content)) SetBit(mask, EndOf(state.part));
-    return {};
+  } else if (!IsThinking(state) || !ReasoningOver(state)) {
+    std::ranges::copy(grammar_->tokens_->ordinary(), mask.begin());
   }
-  if (state.part == Part::kBetween && state.header.empty()) {
-    SetBit(mask, m.start);
-    return {};
-  }
-  const std::vector<std::string> rests =
-      state.part == Part::kBetween ? std::vector<std::string>{std::string("<assistant").substr(state.header.size())}
-                                   : HeaderRests(state);
-  for (const std::string& rest : rests) {
-    if (rest[0] == kChannel) SetBit(mask, m.channel);
-    if (rest[0] == kConstrain) SetBit(mask, m.constrain);
-    if (rest[0] == kMessage) SetBit(mask, m.message);
-    index.ForEachPrefix(rest.substr(0, rest.find_first_of(std::string{kChannel, kConstrain, kMessage})),
-                        [&](TokenId token) { SetBit(mask, token); });
-  }
+  if (content == nullptr || content->Accepts(state.content)) SetBit(mask, EndOf(state.part));
   return {};
 }
 
 Result<TokenId> TurnMatcher::ForcedToken() const {
   const State& state = states_.back();
-  if (state.part != Part::kHeader && state.part != Part::kBetween &&
-      !(ReasoningOver(state) && (state.part == Part::kAnalysis || state.part == Part::kPreamble))) {
-    return TokenId{-1};
-  }
-  std::vector<uint64_t> mask(grammar_->tokens_->mask_words());
-  GPTOSS_RETURN_IF_ERROR(FillMask(mask));
+  if (state.part == Part::kBetween) return grammar_->between_[state.place];
+  if (IsThinking(state) && ReasoningOver(state)) return grammar_->markers_.end;
+  if (state.part != Part::kHeader) return TokenId{-1};
   TokenId only = -1;
-  for (size_t w = 0; w < mask.size(); ++w) {
-    for (uint64_t bits = mask[w]; bits != 0; bits &= bits - 1) {
-      if (only >= 0) return TokenId{-1};
-      only = static_cast<TokenId>(w * 64 + static_cast<size_t>(__builtin_ctzll(bits)));
-    }
+  for (const auto& [token, place] : grammar_->places_[state.place].next) {
+    if (!PlaceAllowed(state, place)) continue;
+    if (only >= 0) return TokenId{-1};
+    only = token;
   }
   return only;
 }

@@ -8,7 +8,7 @@
 //   <|channel|>final<|message|> content <|return|>                                   (content: free or a grammar)
 //   [ to=R]<|channel|>commentary[ to=R][ <|constrain|>json]<|message|> arguments <|call|>
 // (R once; analysis in place of commentary for tools that the model calls in its reasoning). After <|end|> comes
-// "<|start|>assistant".
+// "<|start|>assistant". Headers are written in the tokens that the renderer would use, so that they cannot grow long.
 #pragma once
 
 #include <memory>
@@ -52,8 +52,11 @@ struct TurnOptions {
   bool allow_preamble = true;
   /// Tokens of content and ends in analysis and preambles together, after which the way to the answer is forced.
   std::optional<size_t> reasoning_budget;
-  /// Tokens of the whole turn, and how many of them are kept for the final answer or the call (0: no limit).
+  /// Tokens of the whole turn (0: no limit), and how many of them are kept for the final answer or the call; more than
+  /// asked where the shortest one takes more. 0: none are kept.
   size_t max_tokens = 0, answer_reserve = 0;
+  /// Content that has a grammar is led to its end before max_tokens cut it, as far as they suffice at all.
+  bool close_at_limit = true;
 };
 
 /// Immutable; shared by the sequences of a request.
@@ -66,17 +69,31 @@ class TurnGrammar {
 
  private:
   friend class TurnMatcher;
+  enum class Kind : uint8_t { kAnalysis, kPreamble, kFinal, kCall };
   struct Header {
-    std::string text;  // between markers, from the turn's start; markers are bytes that no UTF-8 text has
-    int tool;          // index, -1: none
-    uint8_t kind;
+    int tool = -1;  // index; -1: none
+    Kind kind = Kind::kAnalysis;
+  };
+  /// A place within the headers, which form a trie of tokens. Place 0 is the start.
+  struct Place {
+    std::vector<std::pair<TokenId, uint32_t>> next;
+    std::vector<uint32_t> headers;  // that go on from here, or end here
   };
   TurnGrammar() = default;
+  Status CheckOptions() const;
+  void AddHeader(const Header& header, const std::vector<TokenId>& tokens);
+  void AddCallHeaders(size_t tool);
+  /// Tokens of the longest way from reasoning to the end of a shortest answer or call.
+  size_t LongestAnswer() const;
 
   std::shared_ptr<const TokenIndex> tokens_;
   TurnTokens markers_;
   TurnOptions options_;
+  std::vector<TokenId> between_;  // from <|end|> to the next header
   std::vector<Header> headers_;
+  std::vector<Place> places_;
+  size_t longest_header_ = 0;
+  size_t reserve_ = 0;
 };
 
 /// One sequence's place in its turn.
@@ -96,25 +113,31 @@ class TurnMatcher {
   Result<TokenId> ForcedToken() const;
   /// <|return|> or <|call|> was taken.
   bool IsComplete() const { return states_.back().part == Part::kDone; }
+  /// For the sake of max_tokens a mask left out what the grammar would have allowed.
+  bool CutShort() const { return states_.back().cut_short; }
   Part part() const { return states_.back().part; }
 
  private:
   struct State {
     Part part = Part::kHeader;
-    std::string header;  // so far, as in TurnGrammar::Header
+    uint32_t place = 0;  // in TurnGrammar::places_, or in between_
     int tool = -1;
     Machine::StateId content = Machine::kDead;
     size_t reasoning = 0;  // tokens of analysis and preambles
     size_t tokens = 0;
     bool preamble = false;  // one was written
     bool closing = false;   // the reasoning was over when this header began
+    bool cut_short = false;
+    mutable bool narrowed = false;  // the mask was, at this place
   };
   bool ReasoningOver(const State& state) const;
-  bool HeaderAllowed(const State& state, size_t header) const;
-  const std::shared_ptr<Machine>* ContentOf(const State& state) const;
-  std::vector<std::string> HeaderRests(const State& state) const;
+  bool IsThinking(const State& state) const { return state.part == Part::kAnalysis || state.part == Part::kPreamble; }
+  bool HeaderAllowed(const State& state, const TurnGrammar::Header& header) const;
+  bool PlaceAllowed(const State& state, uint32_t place) const;
+  Machine* ContentOf(const State& state) const;
+  int64_t MostNeed(const State& state) const;
   Result<bool> Next(const State& state, TokenId token, State* out) const;
-  Result<bool> NextInHeader(const State& state, TokenId token, State* out) const;
+  bool NextInHeader(const State& state, TokenId token, State* out) const;
   Result<bool> NextInContent(const State& state, TokenId token, State* out) const;
   TokenId EndOf(Part part) const;
 

@@ -169,6 +169,7 @@ SampledToken Sampler::Sample(std::span<float> logits, uint64_t position, std::sp
   double log_sum = 0;
   if (logprobs) {
     raw_.assign(logits.begin(), logits.end());
+    if (params_.masked_logprobs && !mask.empty()) ForbidMasked(raw_, mask);
     log_sum = LogSumExp(raw_, FindLargest(raw_).value);
     if (params_.top_logprobs > 0) token.top = Likeliest(raw_, static_cast<size_t>(params_.top_logprobs), log_sum);
   }

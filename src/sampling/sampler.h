@@ -26,6 +26,8 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias;  // added to the logit; [-100, 100]
   uint64_t seed = 0;
   int top_logprobs = -1;  // -1: no logprobs; 0: of the chosen token; n: of the n likeliest too
+  /// Log-probabilities among the tokens that the mask allows, instead of among all.
+  bool masked_logprobs = false;
 };
 
 /// On failure: kInvalidArgument naming the field and its range.
@@ -38,7 +40,8 @@ struct TokenLogprob {
 
 struct SampledToken {
   int32_t id = 0;
-  /// Under the model's own distribution: before penalties, bias, mask and temperature. 0 unless top_logprobs >= 0.
+  /// Under the model's own distribution: before penalties, bias and temperature, and before the mask unless
+  /// masked_logprobs. 0 unless top_logprobs >= 0.
   float logprob = 0.0f;
   std::vector<TokenLogprob> top;  // likeliest first; filled when top_logprobs > 0
   /// False when no allowed logit was finite, which only broken weights or arithmetic cause; `id` is then the lowest

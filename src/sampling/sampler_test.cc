@@ -268,6 +268,34 @@ TEST(Sampler, MaskHoldsWithEveryProcessorAndLogprobsStayTheModels) {
   }
 }
 
+TEST(Sampler, LogprobsAmongTheAllowedWhenAskedFor) {
+  constexpr int kVocab = 200;
+  const std::vector<float> logits = RandomLogits(kVocab, 3, 4);
+  const std::vector<uint64_t> mask = {0xF0, 0, 0xFFFF0000, 0};
+  SamplingParams params;
+  params.top_logprobs = kVocab;
+  params.frequency_penalty = 1;
+  const auto sample = [&](bool masked) {
+    params.masked_logprobs = masked;
+    Sampler sampler(params);
+    sampler.Accept(5);  // penalties change the draw, not what is reported
+    std::vector<float> scratch = logits;
+    return sampler.Sample(scratch, 1, mask);
+  };
+  const SampledToken before = sample(false), after = sample(true);
+  EXPECT_EQ(before.id, after.id);
+  EXPECT_EQ(before.top.size(), static_cast<size_t>(kVocab));
+  ASSERT_EQ(after.top.size(), 20u);
+  double allowed = 0, sum = 0;
+  for (const TokenLogprob& t : before.top) {
+    const auto id = static_cast<size_t>(t.id);
+    if ((mask[id / 64] >> (id % 64) & 1) != 0) allowed += std::exp(static_cast<double>(t.logprob));
+  }
+  for (const TokenLogprob& t : after.top) sum += std::exp(static_cast<double>(t.logprob));
+  EXPECT_NEAR(sum, 1, 1e-5);
+  EXPECT_NEAR(after.logprob, before.logprob - std::log(allowed), 1e-5);
+}
+
 TEST(Sampler, NeverPicksWhatIsNotFinite) {
   std::vector<float> logits = RandomLogits(5000, 3, 2);
   for (size_t i = 0; i < logits.size(); i += 3) logits[i] = i % 2 == 0 ? kNan : (i % 5 == 0 ? kInf : -kInf);

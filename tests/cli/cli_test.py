@@ -6,6 +6,7 @@ usage: cli_test.py GPTOSS GOLDEN_FOLDER
 
 import ast
 import json
+import math
 import pathlib
 import struct
 import subprocess
@@ -168,6 +169,31 @@ class Contracts(unittest.TestCase):
             self.assertIn(message, result.stderr)
             self.assertEqual(len(result.stderr.splitlines()), 1)
         self.assertEqual(run(*arguments, "--regex", "a", "--json-schema", "true").returncode, 2)
+
+    def test_generate_a_turn_with_tools(self):
+        folder = pathlib.Path(self.folder.name)
+        (folder / "tool.json").write_text('{"type":"function","name":"f","strict":true,"parameters":{"enum":[{"a":1}]}}')
+        (folder / "prompt.json").write_text("[200006, 173781]")
+        arguments = ["generate", "--max-tokens", "60", "-q", "--json", "--tool", str(folder / "tool.json")]
+        arguments += ["--tool-choice", "required", "--reasoning-budget", "0"]
+        document = json.loads(run(*arguments, "--model", "nano", "--tokens-file", str(folder / "prompt.json")).stdout)
+        self.assertEqual(document["stop_reason"], "grammar_end")
+        self.assertRegex(document["text"], r"functions\.f.*<\|message\|>\{\"a\": ?1\}<\|call\|>$")
+        # A model without the markers cannot write a turn.
+        result = run(*arguments, "--model", MODEL, "--tokens-file", self.tokens_file("s7"))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("640", result.stderr)
+
+    def test_generate_logprobs_among_all_or_among_the_allowed(self):
+        arguments = ["generate", "--model", MODEL, "--tokens-file", self.tokens_file("s7"), "--max-tokens", "3", "--json", "-q"]
+        arguments += ["--regex", "[ab]{3}", "--logprobs", "640"]
+        for flags, count in (([], 640), (["--masked-logprobs"], None)):
+            document = json.loads(run(*arguments, *flags).stdout)
+            self.assertEqual([t["id"] for t in document["logprobs"]], document["ids"])
+            for token in document["logprobs"]:
+                self.assertAlmostEqual(sum(math.exp(t["logprob"]) for t in token["top"]), 1, places=4)
+                self.assertIn({"id": token["id"], "logprob": token["logprob"]}, token["top"])
+                self.assertTrue(len(token["top"]) == 640 if count else len(token["top"]) < 20)
 
     def test_generate_profile(self):
         arguments = ["generate", "--model", MODEL, "--tokens-file", self.tokens_file("s7"), "--max-tokens", "4", "-q"]

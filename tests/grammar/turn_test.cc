@@ -1,10 +1,13 @@
 // Turns that a model of random weights would write under the turn grammar, read by harmony's strict parser.
 #include <gtest/gtest.h>
 
+#include "base/mmap_file.h"
 #include "base/rng.h"
 #include "grammar/json_schema.h"
+#include "grammar/schema_reader.h"
 #include "grammar/turn_grammar.h"
-#include "harmony/stream_parser.h"
+#include "harmony/render.h"
+#include "random_outputs.h"
 
 namespace gptoss {
 namespace {
@@ -19,21 +22,17 @@ class TurnTest : public testing::Test {
   static std::shared_ptr<Machine> Schema(const char* text) {
     return Machine::Create(*CompileJsonSchema(*ParseJson(text)), index_);
   }
-
-  /// One token that is allowed; markers and ends are preferred so that turns come to an end.
-  static TokenId Pick(const TurnMatcher& matcher, const RandomStream& random, uint64_t* at) {
+  static std::shared_ptr<const TurnGrammar> Grammar(TurnOptions options) {
+    auto grammar = TurnGrammar::Create(index_, std::move(options));
+    EXPECT_TRUE(grammar.ok()) << grammar.status().message();
+    return *std::move(grammar);
+  }
+  static size_t Allowed(const TurnMatcher& matcher) {
     std::vector<uint64_t> mask(index_->mask_words());
     EXPECT_TRUE(matcher.FillMask(mask).ok());
-    std::vector<TokenId> allowed, special;
-    for (size_t w = 0; w < mask.size(); ++w) {
-      for (uint64_t bits = mask[w]; bits != 0; bits &= bits - 1) {
-        const TokenId id = static_cast<TokenId>(w * 64 + static_cast<size_t>(__builtin_ctzll(bits)));
-        allowed.push_back(id);
-        if (tokenizer_->IsSpecial(id)) special.push_back(id);
-      }
-    }
-    if (!special.empty() && random.Word((*at)++) % 4 == 0) allowed = special;
-    return allowed.empty() ? -1 : allowed[random.Word((*at)++) % allowed.size()];
+    size_t n = 0;
+    for (const uint64_t word : mask) n += static_cast<size_t>(__builtin_popcountll(word));
+    return n;
   }
 
   static std::shared_ptr<const Tokenizer> tokenizer_;
@@ -43,88 +42,146 @@ class TurnTest : public testing::Test {
 std::shared_ptr<const Tokenizer> TurnTest::tokenizer_;
 std::shared_ptr<const TokenIndex> TurnTest::index_;
 
+// The short form of what random_outputs.mjs does with 10,000 turns and another validator.
 TEST_F(TurnTest, RandomTurnsAreWellFormed) {
-  const RandomStream random(11, "turns");
-  uint64_t at = 0;
-  const auto arguments = Schema(
-      R"({"type":"object","properties":{"n":{"type":"integer","minimum":0,"maximum":99}},"required":["n"],"additionalProperties":false})");
-  const auto answer = Schema(
-      R"({"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"],"additionalProperties":false})");
-  size_t finished = 0, calls = 0;
-  for (int turn = 0; turn < 300; ++turn) {
-    TurnOptions options;
-    const auto coin = [&] { return random.Word(at++) % 2 == 0; };
-    if (coin()) options.tools.push_back({"functions.get_n", arguments});
-    if (coin()) options.tools.push_back({"functions.get", arguments});
-    if (coin()) options.tools.push_back({"python", nullptr, false, true});
-    options.choice = options.tools.empty() ? ToolChoice::kAuto : static_cast<ToolChoice>(random.Word(at++) % 3);
-    if (!options.tools.empty() && coin()) options.allowed = {options.tools.back().recipient};
-    if (coin()) options.final_answer = answer;
-    options.allow_analysis = coin();
-    if (coin()) options.reasoning_budget = random.Word(at++) % 12;
-    const size_t budget = options.reasoning_budget.value_or(SIZE_MAX);
-    const auto grammar = TurnGrammar::Create(index_, options);
-    ASSERT_TRUE(grammar.ok()) << grammar.status().message();
-    TurnMatcher matcher(*grammar);
+  std::vector<Json> schemas;
+  const Json file = *ParseJson(*ReadTextFile(std::string(GPTOSS_TEST_DATA) + "/schemas/openai.json"));
+  for (const Json& schema : file) schemas.push_back(schema);
+  const RandomLogits logits(*tokenizer_, 11);
+  size_t finished = 0, judged = 0, limited = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const TurnCase turn = RandomTurn(schemas, seed, index_);
+    const size_t most = turn.options.max_tokens > 0 ? turn.options.max_tokens : 300;
+    const RandomOutput output = DrawTurn(Grammar(turn.options), logits, seed, most, seed % 4 > 0);
+    std::vector<Document> documents;
+    ASSERT_EQ(WhatIsWrong(turn, output, tokenizer_, &documents), "") << seed << "\n" << tokenizer_->Decode(output.ids);
+    for (const Document& d : documents) {
+      auto reader = SchemaReader::Create(d.schema, SchemaDialect::kAuto);
+      ASSERT_TRUE(reader.ok());
+      const Result<bool> valid = reader->Validates(*ParseJson(d.text), MakeSchemaSet({reader->root()}));
+      // It refuses to read numbers of a hundred digits, which ajv then judges.
+      EXPECT_TRUE(!valid.ok() || *valid) << WriteJson(d.schema) << "\n" << d.text;
+      judged += valid.ok() ? 1 : 0;
+    }
+    finished += output.finished ? 1 : 0;
+    limited += turn.options.max_tokens > 0 ? 1 : 0;
+  }
+  EXPECT_GT(finished, 35u);
+  EXPECT_GT(judged, 10u);
+  EXPECT_GT(limited, 40u);
+}
+
+TEST_F(TurnTest, HeadersAreThoseOfTheRenderer) {
+  TurnOptions options;
+  options.tools = {
+      {"functions.get_weather", nullptr}, {"functions.get", nullptr, false}, {"python", nullptr, false, true}};
+  const auto renderer = Renderer::Create(tokenizer_);
+  ASSERT_TRUE(renderer.ok());
+  struct Case {
+    const char *recipient, *channel, *type, *text;
+  };
+  for (const Case& c :
+       {Case{nullptr, "analysis", nullptr, "Hm."}, Case{nullptr, "commentary", nullptr, "I look."},
+        Case{"functions.get_weather", "commentary", "<|constrain|>json", "{}"},
+        Case{"functions.get", "commentary", "code", "x y"}, Case{"python", "analysis", "code", "1+1"}}) {
+    Message message = TextMessage(Role::kAssistant, c.text);
+    message.channel = c.channel;
+    if (c.recipient != nullptr) message.recipient = c.recipient;
+    if (c.type != nullptr) message.content_type = c.type;
     std::vector<TokenId> ids;
-    size_t thinking = 0;
-    while (!matcher.IsComplete() && ids.size() < 400) {
-      const TokenId forced = *matcher.ForcedToken();
-      const TokenId id = Pick(matcher, random, &at);
-      ASSERT_GE(id, 0) << "a dead end after " << tokenizer_->Decode(ids);
-      if (forced >= 0) {
-        ASSERT_EQ(forced, id);
-      }
-      const auto part = matcher.part();
-      const Result<bool> accepted = matcher.Accept(id);
-      ASSERT_TRUE(accepted.ok() && *accepted) << tokenizer_->TokenBytes(id);
-      if (coin()) {  // speculation that is taken back leaves no trace
-        matcher.Rollback(1);
-        ASSERT_TRUE(*matcher.Accept(id));
-      }
-      thinking += part == TurnMatcher::Part::kAnalysis || part == TurnMatcher::Part::kPreamble ? 1 : 0;
-      ids.push_back(id);
+    ASSERT_TRUE(renderer->RenderMessage(message, false, true, &ids).ok());
+    TurnMatcher matcher(Grammar(options));
+    constexpr size_t kOpening = 2;  // <|start|>assistant
+    for (size_t i = kOpening; i < ids.size(); ++i) {
+      const Result<bool> accepted = matcher.Accept(ids[i]);
+      ASSERT_TRUE(accepted.ok() && *accepted) << tokenizer_->Decode(ids) << " at " << i;
     }
-    if (options.reasoning_budget) {
-      EXPECT_LE(thinking, budget + 2);
-    }
-    if (!matcher.IsComplete()) continue;  // endless free text
-    ++finished;
-    ParserOptions strict;
-    strict.role = Role::kAssistant;
-    strict.strict = true;
-    const auto messages = ParseMessages(tokenizer_, ids, strict);
-    ASSERT_TRUE(messages.ok()) << messages.status().message() << "\n" << tokenizer_->Decode(ids);
-    const ParsedMessage& last = messages->back();
-    if (last.recipient) {
-      ++calls;
-      EXPECT_NE(options.choice, ToolChoice::kNone);
-      if (!options.allowed.empty()) {
-        EXPECT_EQ(*last.recipient, options.allowed[0]);
+    EXPECT_EQ(matcher.IsComplete(), c.recipient != nullptr);
+  }
+}
+
+TEST_F(TurnTest, AClosedAnalysisForcesTheWayToTheAnswer) {
+  TurnOptions options;
+  options.allow_analysis = options.allow_preamble = false;
+  TurnMatcher matcher(Grammar(options));
+  std::vector<TokenId> forced;
+  for (TokenId id = *matcher.ForcedToken(); id >= 0; id = *matcher.ForcedToken()) {
+    ASSERT_TRUE(*matcher.Accept(id));
+    forced.push_back(id);
+  }
+  EXPECT_EQ(tokenizer_->Decode(forced), "<|channel|>final<|message|>");
+}
+
+TEST_F(TurnTest, AnExhaustedBudgetForcesTheWayToTheAnswer) {
+  TurnOptions options;
+  options.reasoning_budget = 2;
+  TurnMatcher matcher(Grammar(options));
+  std::vector<TokenId> ids;
+  tokenizer_->EncodeWithSpecial("<|channel|>analysis<|message|>a b", &ids);
+  for (const TokenId id : ids) ASSERT_TRUE(*matcher.Accept(id)) << tokenizer_->TokenBytes(id);
+  std::vector<TokenId> forced;
+  for (TokenId id = *matcher.ForcedToken(); id >= 0; id = *matcher.ForcedToken()) {
+    ASSERT_TRUE(*matcher.Accept(id));
+    forced.push_back(id);
+  }
+  EXPECT_EQ(tokenizer_->Decode(forced), "<|end|><|start|>assistant<|channel|>final<|message|>");
+}
+
+TEST_F(TurnTest, ALimitLeadsContentToItsEnd) {
+  TurnOptions options;
+  options.allow_analysis = options.allow_preamble = false;
+  options.final_answer = Schema(R"({"type":"array","items":{"type":"string"},"minItems":1})");
+  options.max_tokens = 10;
+  TurnMatcher matcher(Grammar(options));
+  std::vector<TokenId> ids;
+  tokenizer_->EncodeWithSpecial("<|channel|>final<|message|>", &ids);
+  for (const TokenId id : ids) ASSERT_TRUE(*matcher.Accept(id));
+  // Seven tokens are left, the end among them: '["' begins a string, and four bytes of it may follow before '"]'.
+  EXPECT_EQ(options.final_answer->Need(options.final_answer->start()), 4u);
+  for (const char* text : {"[", "\"", "a", "b"}) ASSERT_TRUE(*matcher.Accept(tokenizer_->Encode(text)[0])) << text;
+  EXPECT_FALSE(matcher.CutShort());
+  EXPECT_FALSE(*matcher.Accept(tokenizer_->Encode("\\")[0])) << "an escape needs one byte more than there is";
+  EXPECT_FALSE(*matcher.Accept(tokenizer_->Encode("c")[0]));
+  EXPECT_GE(Allowed(matcher), 2u) << "the quote, alone or with the bracket";
+  ASSERT_TRUE(*matcher.Accept(tokenizer_->Encode("\"")[0]));
+  EXPECT_EQ(Allowed(matcher), 1u);
+  ASSERT_TRUE(*matcher.Accept(tokenizer_->Encode("]")[0]));
+  EXPECT_EQ(Allowed(matcher), 1u);
+  EXPECT_FALSE(matcher.IsComplete());
+  EXPECT_TRUE(*matcher.Accept(tokenizer_->SpecialId("<|return|>")));
+  EXPECT_TRUE(matcher.IsComplete());
+  EXPECT_TRUE(matcher.CutShort());
+}
+
+TEST_F(TurnTest, MasksNearALimitAreTheTokensThatCanBeAccepted) {
+  TurnOptions options;
+  options.allow_analysis = options.allow_preamble = false;
+  options.final_answer = Schema(R"({"type":"object","properties":{"a":{"type":"string","maxLength":9},
+    "b":{"type":"array","items":{"type":"integer"}}},"required":["a"],"additionalProperties":false})");
+  const RandomLogits logits(*tokenizer_, 3);
+  size_t tight = 0;
+  for (const size_t limit : {15, 20, 28}) {
+    options.max_tokens = limit;
+    const auto grammar = Grammar(options);
+    const RandomOutput output = DrawTurn(grammar, logits, limit, limit, limit % 2 == 0);
+    ASSERT_TRUE(output.finished);
+    TurnMatcher matcher(grammar);
+    std::vector<uint64_t> mask(index_->mask_words());
+    for (size_t i = 0; i < output.ids.size(); ++i) {
+      if (i % 3 == 0) {
+        ASSERT_TRUE(matcher.FillMask(mask).ok());
+        for (TokenId id = 0; id < tokenizer_->size(); id += 1 + id % 7) {
+          const bool bit = (mask[static_cast<size_t>(id) / 64] >> (id % 64) & 1) != 0;
+          const bool accepted = *matcher.Accept(id);
+          if (accepted) matcher.Rollback(1);
+          ASSERT_EQ(bit, accepted) << tokenizer_->TokenBytes(id) << " after " << i << " of " << limit;
+        }
       }
-      if (last.recipient->starts_with("functions.")) {
-        const Result<Json> json = ParseJson(last.text);
-        ASSERT_TRUE(json.ok()) << last.text;
-        EXPECT_TRUE((*json)["n"].is_number_integer());
-        EXPECT_EQ(last.channel, "commentary");
-      }
-    } else {
-      EXPECT_NE(options.choice, ToolChoice::kRequired);
-      EXPECT_EQ(last.channel, "final");
-      if (options.final_answer) {
-        EXPECT_TRUE(ParseJson(last.text).ok()) << last.text;
-      }
-    }
-    for (size_t i = 0; i + 1 < messages->size(); ++i) {
-      EXPECT_TRUE((*messages)[i].channel == "analysis" || (*messages)[i].channel == "commentary");
-      if (!options.allow_analysis) {
-        EXPECT_NE((*messages)[i].channel, "analysis");
-      }
-      EXPECT_FALSE((*messages)[i].recipient);
+      ASSERT_TRUE(*matcher.Accept(output.ids[i]));
+      tight += matcher.CutShort() ? 1 : 0;
     }
   }
-  EXPECT_GT(finished, 150u);
-  EXPECT_GT(calls, 20u);
+  EXPECT_GT(tight, 3u);
 }
 
 TEST_F(TurnTest, WrongOptionsAreErrors) {
@@ -141,6 +198,41 @@ TEST_F(TurnTest, WrongOptionsAreErrors) {
   options.tools = {{"functions.f", nullptr}};
   options.allowed = {"functions.x"};
   EXPECT_NE(message(options).find("functions.x"), std::string::npos);
+}
+
+TEST_F(TurnTest, ToolsAreReadInBothForms) {
+  const auto read = [](const char* text) { return ToolSpecFromJson(*ParseJson(text)); };
+  const auto nested =
+      read(R"({"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object"}}})");
+  const auto flat = read(R"({"type":"function","name":"f","strict":true,"parameters":{"type":"object"}})");
+  ASSERT_TRUE(nested.ok() && flat.ok());
+  for (const auto& tool : {*nested, *flat})
+    EXPECT_TRUE(tool.strict && tool.parameters && tool.Recipient() == "functions.f");
+  const auto custom = read(R"({"type":"custom","custom":{"name":"c","format":{"type":"grammar",
+    "grammar":{"syntax":"regex","definition":"a+"}}}})");
+  ASSERT_TRUE(custom.ok());
+  EXPECT_EQ(custom->input, ToolSpec::Input::kRegex);
+  EXPECT_EQ(
+      read(R"({"type":"custom","name":"c","format":{"type":"grammar","syntax":"lark","definition":"start: \"a\""}})")
+          ->input,
+      ToolSpec::Input::kLark);
+  for (const auto& [text, word] :
+       {std::pair{R"({"type":"function"})", "no name"},
+        {R"({"type":"web"})", "type"},
+        {R"({"type":"function","name":"a b"})", "name"},
+        {R"({"type":"function","name":"f","parameters":[]})", "parameters"},
+        {R"({"type":"function","name":"f","strict":1})", "strict"},
+        {R"({"type":"custom","name":"c","format":{"type":"grammar","syntax":"x"}})", "syntax"}}) {
+    const auto tool = read(text);
+    ASSERT_FALSE(tool.ok()) << text;
+    EXPECT_NE(tool.status().message().find(word), std::string::npos) << tool.status().message();
+  }
+  ToolSpec bad{.name = "f",
+               .description = "",
+               .parameters = *ParseJson(R"({"uniqueItems":true})"),
+               .strict = true,
+               .definition = ""};
+  EXPECT_NE(CompileTool(bad, index_).status().message().find("tool 'f': schema #/uniqueItems"), std::string::npos);
 }
 
 }  // namespace

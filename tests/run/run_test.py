@@ -70,6 +70,47 @@ class OneShot(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("--regex: regular expression, byte 2", err)
 
+    def test_tools_are_called_as_they_were_declared(self):
+        tools = [
+            {"type": "function", "function": {"name": "get_n", "strict": True, "parameters": {
+                "type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}},
+                "required": ["n"], "additionalProperties": False}}},
+            {"type": "custom", "custom": {"name": "say", "format": {"type": "grammar", "grammar": {
+                "syntax": "regex", "definition": "(yes|no)!"}}}},
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "tools.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(tools, file)
+            flags = ["-q", "--seed", "1", "--max-tokens", "80", "--tool", path]
+            for choice, name in (("get_n", "get_n"), ("say", "say"), ("get_n,say", None), ("required", None)):
+                code, out, err = run(*flags, "--tool-choice", choice, "Hello")
+                self.assertEqual(code, 0, err)
+                label, text = out.decode().rstrip("\n").split("\n")[-2:]
+                called = re.fullmatch(r"\[call to functions\.(\w+)\]", label).group(1)
+                self.assertIn(called, [name] if name else ["get_n", "say"])
+                if called == "get_n":
+                    self.assertIn(json.loads(text)["n"], range(100))
+                else:
+                    self.assertRegex(text, "^(yes|no)!$")
+                self.assertIn("the model calls functions." + called, err)
+            self.assertNotIn(b"[call", run(*flags, "--tool-choice", "none", "Hello")[1])
+            for wrong in ("other", "get_n,other"):
+                code, _, err = run(*flags, "--tool-choice", wrong, "Hello")
+                self.assertEqual(code, 1)
+                self.assertIn("no --tool declares 'other'", err)
+        self.assertIn("no --tool", run("-q", "--tool-choice", "required", "Hello")[2])
+
+    def test_reasoning_can_be_closed_or_bounded(self):
+        shown = ["-q", "--reasoning", "show", "--max-tokens", "60"]
+        for seed in "12345":
+            out = run(*shown, "--seed", seed, "--effort", "none", "Hello")[1]
+            self.assertNotIn(b"[reasoning]", out)
+            out = run(*shown, "--seed", seed, "--reasoning-budget", "3", "Hello")[1].decode()
+            reasoning = [line for line in out.splitlines() if line.startswith("[reasoning] ")]
+            self.assertLess(sum(len(line) for line in reasoning), 150)
+            self.assertGreater(len(out.splitlines()), len(reasoning))
+
     def test_settings_reach_the_prompt(self):
         plain = run("--seed", "5", "--max-tokens", "30", "Hello")[1]
         for flags in (["--effort", "high"], ["--system", "You are Ada."], ["--developer", "Be brief."]):
