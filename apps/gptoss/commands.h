@@ -24,6 +24,7 @@ void RegisterPlan(CLI::App& app, int* exit_code);
 void RegisterPull(CLI::App& app, int* exit_code);
 void RegisterRender(CLI::App& app, int* exit_code);
 void RegisterRun(CLI::App& app, int* exit_code);
+void RegisterServe(CLI::App& app, int* exit_code);
 void RegisterSynth(CLI::App& app, int* exit_code);
 void RegisterTokenize(CLI::App& app, int* exit_code);
 void RegisterTrain(CLI::App& app, int* exit_code);

@@ -42,7 +42,6 @@ int main(int argc, char** argv) {
   gptoss::cli::RegisterCompletion(app, &exit_code);
   gptoss::cli::RegisterConvert(app, &exit_code);
   gptoss::cli::RegisterEval(app, &exit_code);
-  gptoss::cli::RegisterEval(app, &exit_code);
   gptoss::cli::RegisterGenerate(app, &exit_code);
   gptoss::cli::RegisterGrammar(app, &exit_code);
   gptoss::cli::RegisterInfo(app, &exit_code);

@@ -79,7 +79,8 @@ RunnerOptions RunnerOptionsOf(const ModelFlags& flags, const ModelConfig& config
   return {.max_context = std::min(flags.context, config.max_context),
           .max_sequences = flags.sequences,
           .chunk_tokens = flags.chunk,
-          .kv_dtype = flags.exact ? DType::kF32 : DType::kBF16};
+          .kv_dtype = flags.exact ? DType::kF32 : DType::kBF16,
+          .total_context = flags.total_context};
 }
 
 int ThreadsOf(const ModelFlags& flags) {

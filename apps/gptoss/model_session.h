@@ -23,6 +23,7 @@ struct ModelFlags {
   std::string dense = "auto";  // auto | int8 | bf16
   int context = 8192;
   int sequences = 1;
+  int64_t total_context = 0;  // tokens of all sequences together; 0: each may have the whole context
   int threads = 0;  // 0: one per core
   int chunk = 512;
   bool exact = false;

@@ -83,7 +83,7 @@ void Connection::Process(RequestReader::State state) {
     const int status = reader_.error_status();
     return Refuse({status, "invalid_request_error", reader_.error(), {}, {}, 0});
   }
-  if (!admitted_) {
+  if (!seen_) {
     if (!Admit()) return;
     if (state == RequestReader::State::kBody) {
       if (reader_.expects_continue()) {
@@ -104,9 +104,16 @@ bool Connection::OriginAllowed(std::string_view origin) const {
   return std::any_of(allowed.begin(), allowed.end(), [&](const std::string& o) { return o == "*" || o == origin; });
 }
 
-bool Connection::Admit() {
-  admitted_ = true;
+void Connection::Note() {
+  seen_ = true;
   headers_done_ = Clock::now();
+  method_ = reader_.request().method;
+  path_ = reader_.request().path;
+  request_id_ = host_.NextRequestId();
+}
+
+bool Connection::Admit() {
+  Note();
   HttpRequest& request = reader_.request();
   const bool origin_allowed = OriginAllowed(request.Header("origin"));
   origin_ = origin_allowed ? std::string(request.Header("origin")) : std::string();
@@ -117,6 +124,7 @@ bool Connection::Admit() {
                  {},  "origin_not_allowed",    0};
   } else if (request.method != "OPTIONS") {
     refusal = host_.observer().Admit(request);
+    admitted_ = !refusal;
   }
   key_name_ = request.key_name;
   if (!refusal) return true;
@@ -126,16 +134,12 @@ bool Connection::Admit() {
 }
 
 void Connection::BeginExchange() {
-  HttpRequest& request = reader_.request();
-  method_ = request.method;
-  path_ = request.path;
-  request_id_ = host_.NextRequestId();
+  if (!seen_) Note();
   sent_ = 0;
-  if (!admitted_) headers_done_ = Clock::now();
   Exchange::Traits traits;
   traits.keep_alive = reader_.keep_alive() && !host_.draining();
   traits.http10 = reader_.is_http10();
-  traits.head = request.method == "HEAD";
+  traits.head = method_ == "HEAD";
   traits.id = request_id_;
   traits.origin = origin_;
   exchange_ = std::make_shared<Exchange>(weak_from_this(), host_, std::move(traits));
@@ -162,6 +166,7 @@ void Connection::Dispatch() {
   auto responder = std::make_shared<ResponseHandle>(exchange_);
   HttpRequest request = std::move(reader_.request());
   const Router::Match match = host_.router().Find(request.method, request.path);
+  route_ = match.pattern;
   if (request.method == "OPTIONS") {
     SendPreflight();
   } else if (match.handler != nullptr) {
@@ -218,12 +223,13 @@ void Connection::Report(bool client_left) {
   record.id = request_id_;
   record.method = method_;
   record.path = path_;
+  record.route = route_;
   record.key_name = key_name_;
-  record.status = exchange_->status();
+  record.status = exchange_ == nullptr ? 0 : exchange_->status();
   record.sent_bytes = sent_;
   record.seconds = std::chrono::duration<double>(Clock::now() - headers_done_).count();
   record.client_left = client_left;
-  record.admitted = admitted_ && !refused_;
+  record.admitted = admitted_;
   host_.observer().OnFinished(record);
 }
 
@@ -233,7 +239,8 @@ void Connection::FinishExchange() {
   exchange_->Close();
   exchange_ = nullptr;
   if (!go_on) return BeginLinger();
-  admitted_ = false;
+  seen_ = admitted_ = false;
+  route_.clear();
   key_name_.clear();
   reader_.Next();
   request_begin_ = last_read_ = Clock::now();
@@ -278,11 +285,10 @@ void Connection::Close() {
   if (std::exchange(closed_, true)) return;
   const auto self = shared_from_this();
   CloseSocket();
-  if (exchange_ != nullptr) {
-    Report(true);
-    exchange_->Close();
-    exchange_ = nullptr;
-  }
+  // Whoever was admitted has to be let go, even in the middle of an upload.
+  if (exchange_ != nullptr || (admitted_ && !lingering_)) Report(true);
+  if (exchange_ != nullptr) exchange_->Close();
+  exchange_ = nullptr;
   host_.Remove(self);
 }
 

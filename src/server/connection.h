@@ -112,6 +112,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   void Read();
   void Process(RequestReader::State state);
+  void Note();
   bool Admit();
   void BeginExchange();
   void Dispatch();
@@ -125,12 +126,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ConnectionHost& host_;
   RequestReader reader_;
   std::shared_ptr<Exchange> exchange_;
-  std::string method_, path_, key_name_, request_id_, origin_;
+  std::string method_, path_, route_, key_name_, request_id_, origin_;
   std::string out_;  // being written, from out_at_ on
   size_t out_at_ = 0;
   std::string urgent_;  // "100 Continue"
   bool ready_ = false, reading_ = false, writing_ = false, closed_ = false, lingering_ = false;
-  bool admitted_ = false, refused_ = false;
+  bool seen_ = false, admitted_ = false, refused_ = false;
   uint64_t sent_ = 0, discarded_ = 0;
   Clock::time_point last_read_, last_write_, request_begin_, headers_done_, linger_begin_;
 };

@@ -75,10 +75,8 @@ void Exchange::AppendHead(int status, std::string_view content_type, const Respo
   if (!content_type.empty()) AppendHeader("Content-Type", content_type, &out_);
   if (length >= 0) {
     AppendHeader("Content-Length", std::to_string(length), &out_);
-  } else {
-    if (!traits_.http10) AppendHeader("Transfer-Encoding", "chunked", &out_);
-    AppendHeader("Cache-Control", "no-cache", &out_);
-    AppendHeader("X-Accel-Buffering", "no", &out_);  // nginx would hold events back
+  } else if (!traits_.http10) {
+    AppendHeader("Transfer-Encoding", "chunked", &out_);
   }
   if (!traits_.keep_alive) {
     AppendHeader("Connection", "close", &out_);

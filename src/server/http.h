@@ -50,12 +50,18 @@ class Router {
   struct Match {
     const Handler* handler = nullptr;  // null: no such path, or not with this method
     std::string allowed;               // methods of the path, for 405; empty: no such path
+    std::string_view pattern;          // of the handler's route; empty without one
   };
   Match Find(std::string_view method, std::string_view path) const;
 
+  struct RouteName {
+    std::string method, pattern;
+  };
+  std::vector<RouteName> routes() const;
+
  private:
   struct Route {
-    std::string method;
+    RouteName name;
     std::vector<std::string> segments;
     Handler handler;
   };

@@ -35,12 +35,12 @@ struct HttpServerOptions {
 
 /// One request that is over.
 struct RequestRecord {
-  std::string id, method, path, key_name;
-  int status = 0;  // 0: the client left before there was one
+  std::string id, method, path, route, key_name;  // route: the pattern; empty when there is none
+  int status = 0;                                 // 0: the client left before there was one
   uint64_t sent_bytes = 0;
   double seconds = 0;  // from the end of its headers
   bool client_left = false;
-  bool admitted = false;
+  bool admitted = false;  // Admit let it pass
 };
 
 /// Called on the I/O thread; must not block.

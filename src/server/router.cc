@@ -26,7 +26,8 @@ std::string_view HttpRequest::Header(std::string_view name) const { return Find(
 std::string_view HttpRequest::Query(std::string_view name) const { return Find(query, name); }
 
 void Router::Add(std::string method, std::string pattern, Handler handler) {
-  routes_.push_back({std::move(method), Split(pattern), std::move(handler)});
+  std::vector<std::string> segments = Split(pattern);
+  routes_.push_back({{std::move(method), std::move(pattern)}, std::move(segments), std::move(handler)});
 }
 
 Router::Match Router::Find(std::string_view method, std::string_view path) const {
@@ -41,12 +42,19 @@ Router::Match Router::Find(std::string_view method, std::string_view path) const
   for (const Route& route : routes_) {
     if (!fits(route)) continue;
     // The route that was added first wins; a HEAD is answered as its GET, whose body is then not sent.
-    if (match.handler == nullptr && (route.method == method || (method == "HEAD" && route.method == "GET"))) {
+    if (match.handler == nullptr && (route.name.method == method || (method == "HEAD" && route.name.method == "GET"))) {
       match.handler = &route.handler;
+      match.pattern = route.name.pattern;
     }
-    match.allowed += (match.allowed.empty() ? "" : ", ") + route.method;
+    match.allowed += (match.allowed.empty() ? "" : ", ") + route.name.method;
   }
   return match;
+}
+
+std::vector<Router::RouteName> Router::routes() const {
+  std::vector<RouteName> names;
+  for (const Route& route : routes_) names.push_back(route.name);
+  return names;
 }
 
 }  // namespace gptoss::server
