@@ -42,6 +42,7 @@ UNRESTRICTED = {"apps", "capi"}
 # Single headers that layers above the folder share, wherever the folder itself is out of reach.
 SHARED_HEADERS = {
     "checkpoint/model_config.h": {"engine"},
+    "checkpoint/xxh64.h": {"engine"},
     "tensor/float_convert.h": {"engine"},
     "sampling/stop_sequences.h": {"server"},
 }

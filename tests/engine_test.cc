@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "engine/generator.h"
 #include "engine_testing.h"
@@ -181,6 +183,57 @@ TEST_F(EngineTest, DrainLetsRequestsEndAndTheDestructorTellsTheRest) {
   const auto b = Submit(Request(RandomPrompt(100, 1), 1, 900));
   engine_.reset();
   EXPECT_EQ(b->Wait().reason, FinishReason::kCancelled);
+}
+
+/// Submits, cancels (also from within the listener), asks for figures and drains, from several threads at once.
+TEST_F(EngineTest, ThreadsMayDoAsTheyLike) {
+  Load({.max_context = 300, .max_sequences = 4, .chunk_tokens = 32, .total_context = 600, .cache_bytes = 1 << 20});
+  Start({.max_running = 4, .max_waiting = 6, .cache_bytes = 1 << 20});
+  /// Cancels its own request at the third token.
+  class Impatient : public Collector {
+   public:
+    explicit Impatient(Engine* engine) : engine_(engine) {}
+    bool OnToken(const SampledToken& token) override {
+      if (tokens().size() == 2) engine_->Cancel(id);
+      return Collector::OnToken(token);
+    }
+    std::atomic<RequestId> id{0};
+
+   private:
+    Engine* const engine_;
+  };
+  std::atomic<int> accepted{0}, refused{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      const RandomStream random(t, 9);
+      std::vector<std::shared_ptr<Impatient>> mine;
+      for (int i = 0; i < 12; ++i) {
+        auto listener = std::make_shared<Impatient>(engine_.get());
+        EngineRequest request = Request(RandomPrompt(1 + static_cast<int>(random.Word(i) % 90), i % 3), 1, 10, i);
+        if (i % 5 == 4) request.deadline = Clock::now() + std::chrono::milliseconds(2);
+        const auto id = engine_->Submit(std::move(request), listener);
+        (id.ok() ? accepted : refused)++;
+        if (!id.ok()) continue;
+        if (i % 3 == 1) listener->id = *id;
+        if (i % 4 == 3) engine_->Cancel(*id);
+        const EngineStats stats = engine_->stats();
+        EXPECT_LE(stats.running, 4);
+        if (i % 2 == 0) listener->Wait();
+        mine.push_back(std::move(listener));
+      }
+      for (const auto& listener : mine) listener->Wait();
+    });
+  }
+  threads[0].join();
+  std::thread drain([&] { engine_->Drain(Clock::now() + std::chrono::milliseconds(20)); });
+  drain.join();
+  for (size_t t = 1; t < threads.size(); ++t) threads[t].join();
+  EXPECT_EQ(accepted + refused, 48);
+  EXPECT_GT(accepted, 4);
+  const EngineStats stats = engine_->stats();
+  EXPECT_EQ(stats.finished, static_cast<uint64_t>(accepted));
+  EXPECT_EQ(stats.running + stats.waiting, 0);
 }
 
 TEST_F(EngineTest, AnOutputThatIsWholeAtOnceHasNoToken) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "engine_testing.h"
 
 namespace gptoss {
@@ -105,6 +107,7 @@ TEST_F(PrefixCacheModelTest, SharingUnderPressureChangesNothing) {
   StartCached(0);
   std::vector<Outcome> plain;
   for (int i = 0; i < kCount; ++i) plain.push_back(Run(make(i)));
+  uint64_t cached = 0;
   for (const uint64_t cache_bytes : {uint64_t{200} << 10, uint64_t{1} << 20}) {
     Load(
         {.max_context = 400, .max_sequences = 4, .chunk_tokens = 64, .total_context = 800, .cache_bytes = cache_bytes});
@@ -119,9 +122,55 @@ TEST_F(PrefixCacheModelTest, SharingUnderPressureChangesNothing) {
       }
     }
     const EngineStats stats = engine_->stats();
-    EXPECT_GT(stats.cached_tokens, 0u);
+    cached += stats.cached_tokens;
     EXPECT_EQ(stats.kv_blocks_used, stats.cache_blocks) << "what nobody runs, the cache holds";
   }
+  EXPECT_GT(cached, 0u);
+}
+
+/// A new process goes on from the folder of an old one; damage in it costs time, never a wrong token.
+TEST_F(PrefixCacheModelTest, TheFolderOutlastsTheEngine) {
+  std::string folder = (std::filesystem::temp_directory_path() / "prefix_cache_XXXXXX").string();
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const auto start = [&](const Ops* ops = nullptr) {
+    engine_.reset();
+    Load({.max_context = kMaxContext, .max_sequences = 4, .chunk_tokens = 64, .cache_bytes = kPlenty}, ops);
+    Start({.max_running = 4, .cache_bytes = kPlenty, .cache_dir = folder});
+  };
+  const auto make = [] { return WithLogprobs(RandomPrompt(300, 1), 20, {150}); };
+  start();
+  const Outcome plain = Run(make());
+  EXPECT_EQ(plain.finish.usage.cached_tokens, 0);
+  start();
+  EXPECT_GT(engine_->stats().stored_files, 9u);
+  const Outcome again = Run(make());
+  EXPECT_EQ(again.finish.usage.cached_tokens, 299);
+  EXPECT_EQ(again.tokens, plain.tokens);
+  EXPECT_EQ(again.logprobs, plain.logprobs);
+  engine_.reset();
+  // One file after another is damaged: found out when it is read, and made anew.
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() == ".kv") files.push_back(entry.path());
+  }
+  uint64_t rejected = 0;
+  for (size_t i = 0; i < files.size(); i += 2) {
+    std::string contents = *ReadTextFile(files[i].string());
+    contents[contents.size() / 2] ^= 4;
+    ASSERT_TRUE(WriteFileAtomically(files[i].string(), contents).ok());
+    start();
+    const Outcome healed = Run(make());
+    EXPECT_EQ(healed.tokens, plain.tokens) << i;
+    EXPECT_EQ(healed.logprobs, plain.logprobs) << i;
+    rejected += engine_->stats().stored_rejected;
+  }
+  EXPECT_GT(rejected, 3u);
+  // Other kernels are another model.
+  start(&ReferenceOps());
+  EXPECT_EQ(Run(make()).finish.usage.cached_tokens, 0);
+  engine_.reset();
+  EXPECT_EQ(Engine::Create(*loaded_->runner, {.cache_dir = folder}).status().code(), StatusCode::kInvalidArgument);
+  std::filesystem::remove_all(folder);
 }
 
 /// An agent: a preamble with tools, then turns of a user, in each a few calls of tools with their results, and

@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "engine/active_request.h"
+#include "engine/model_fingerprint.h"
+#include "engine/prefix_store.h"
 #include "engine/scheduler.h"
 #include "engine/step_budget.h"
 
@@ -27,15 +29,30 @@ std::unique_ptr<PrefixCache> MakeCache(ModelRunner& runner, const EngineOptions&
                                                          .max_sliding_blocks = capacity.sliding_blocks});
 }
 
+/// Null when no folder is wanted.
+Result<std::unique_ptr<PrefixStore>> OpenStore(const ModelRunner& runner, const EngineOptions& options) {
+  if (options.cache_dir.empty()) return std::unique_ptr<PrefixStore>();
+  if (options.cache_bytes == 0) return InvalidArgument("a cache folder needs cache memory, and that is 0 bytes");
+  return PrefixStore::Open({.directory = options.cache_dir,
+                            .model = ModelFingerprint(runner.model(), runner.options().kv_dtype),
+                            .max_bytes = options.cache_dir_bytes,
+                            .window = runner.model().config().sliding_window,
+                            .full_block_bytes = runner.BlockBytes(KvGroup::kFull),
+                            .sliding_block_bytes = runner.BlockBytes(KvGroup::kSliding)});
+}
+
 class EngineImpl : public Engine, private KvSpace {
  public:
-  EngineImpl(ModelRunner& runner, const EngineOptions& options)
+  EngineImpl(ModelRunner& runner, const EngineOptions& options, std::unique_ptr<PrefixStore> store)
       : runner_(runner),
         options_(options),
         budget_(std::max(runner.options().chunk_tokens, options.max_running)),
         scheduler_(this, options.max_running),
         cache_(MakeCache(runner, options)),
-        thread_([this] { Loop(); }) {}
+        store_(std::move(store)) {
+    Publish();
+    thread_ = std::thread([this] { Loop(); });
+  }
   ~EngineImpl() override {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -71,6 +88,9 @@ class EngineImpl : public Engine, private KvSpace {
   bool Reserve(uint64_t id, int count) override;
   void Leave(uint64_t id) override;
   int64_t FreeTokens() const override;
+  /// Reads from the store what `sequence` needs in order to go on after `length` tokens. On failure: nothing is
+  /// computed of it.
+  Status Restore(Sequence& sequence, int length);
   /// Keeps the state after the first `length` tokens of the sequence for later prompts.
   void Keep(const Sequence& sequence, int length);
 
@@ -93,9 +113,10 @@ class EngineImpl : public Engine, private KvSpace {
   StepBudget budget_;
   Scheduler scheduler_;
   std::unique_ptr<PrefixCache> cache_;  // null: nothing is kept
+  std::unique_ptr<PrefixStore> store_;  // null: what is kept is in memory only
   EngineStats counts_;
 
-  std::thread thread_;  // last: it uses all of the above
+  std::thread thread_;
 };
 
 Status EngineImpl::Validate(const EngineRequest& request) const {
@@ -200,11 +221,46 @@ int EngineImpl::Enter(uint64_t id) {
   Sequence& sequence = request.sequence();
   if (cache_ == nullptr) return 0;
   const std::vector<int32_t>& tokens = sequence.tokens();
-  if (const auto state = cache_->Find(tokens, static_cast<int>(tokens.size()) - 1)) runner_.Attach(sequence, *state);
+  const int limit = static_cast<int>(tokens.size()) - 1;
+  auto state = cache_->Find(tokens, limit);
+  while (store_ != nullptr && sequence.computed() == 0) {
+    const int stored = store_->FindLongest(tokens, limit);
+    if (stored <= (state.has_value() ? state->length : 0) || !cache_->Fits(stored)) break;
+    const Status status = Restore(sequence, stored);
+    // Making room may have cost what had been found.
+    state = cache_->Find(tokens, limit);
+    if (status.code() == StatusCode::kResourceExhausted) break;
+    // Any other failure has removed a file: what is left may still be of use.
+  }
+  if (state.has_value() && sequence.computed() == 0) runner_.Attach(sequence, *state);
   // Where this prompt leaves the way of an earlier one, others will, too.
-  const int common = cache_->CommonLength(tokens);
+  const int common = static_cast<int>(cache_->CommonBlocks(tokens).size()) * kKvBlockSize;
   if (common > sequence.computed() && common < request.prompt_tokens()) request.AddCheckpoint(common);
   return sequence.computed();
+}
+
+Status EngineImpl::Restore(Sequence& sequence, int length) {
+  const auto tokens = std::span(sequence.tokens()).first(static_cast<size_t>(length));
+  const int entries = (length + kKvBlockSize - 1) / kKvBlockSize;
+  const int first = std::max(0, length - runner_.model().config().sliding_window + 1) / kKvBlockSize;
+  std::vector<int32_t> shared;
+  for (;;) {
+    shared = cache_->CommonBlocks(tokens);
+    const int missing = entries - static_cast<int>(shared.size());
+    if (runner_.block_pool(KvGroup::kFull).free_blocks() >= missing &&
+        runner_.block_pool(KvGroup::kSliding).free_blocks() >= entries - first) {
+      break;
+    }
+    if (!cache_->EvictOne()) return ResourceExhausted("no cache blocks left");
+  }
+  GPTOSS_RETURN_IF_ERROR(runner_.Restore(sequence, length, shared, [&] {
+    return store_->Load(tokens, static_cast<int>(shared.size()),
+                        [&](KvGroup group, int entry, std::span<const std::byte> bytes) {
+                          runner_.WriteBlock(sequence, group, entry, bytes);
+                        });
+  }));
+  Keep(sequence, length);
+  return Status();
 }
 
 bool EngineImpl::Reserve(uint64_t id, int count) {
@@ -228,8 +284,12 @@ int64_t EngineImpl::FreeTokens() const {
 
 void EngineImpl::Keep(const Sequence& sequence, int length) {
   if (cache_ == nullptr || length == 0) return;
-  cache_->Insert(std::span(sequence.tokens()).first(static_cast<size_t>(length)), sequence.blocks(KvGroup::kFull),
-                 sequence.blocks(KvGroup::kSliding));
+  const auto tokens = std::span(sequence.tokens()).first(static_cast<size_t>(length));
+  if (!cache_->Insert(tokens, sequence.blocks(KvGroup::kFull), sequence.blocks(KvGroup::kSliding))) return;
+  if (store_ == nullptr) return;
+  store_->Save(tokens, [&](KvGroup group, int entry, std::span<std::byte> bytes) {
+    runner_.ReadBlock(sequence, group, entry, bytes);
+  });
 }
 
 void EngineImpl::Step() {
@@ -316,6 +376,12 @@ void EngineImpl::Publish() {
     counts_.cache_checkpoints = cache_->checkpoints();
   }
   counts_.kv_blocks_used = pool.size() - pool.free_blocks();
+  if (store_ != nullptr) {
+    const PrefixStore::Counts stored = store_->counts();
+    counts_.stored_files = stored.files;
+    counts_.stored_bytes = stored.bytes;
+    counts_.stored_rejected = stored.rejected;
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   stats_ = counts_;
 }
@@ -330,7 +396,8 @@ Result<std::unique_ptr<Engine>> Engine::Create(ModelRunner& runner, const Engine
     return InvalidArgument(std::to_string(options.max_running) + " running sequences: memory was planned for " +
                            std::to_string(runner.options().max_sequences));
   }
-  return std::unique_ptr<Engine>(new EngineImpl(runner, options));
+  GPTOSS_ASSIGN_OR_RETURN(auto store, OpenStore(runner, options));
+  return std::unique_ptr<Engine>(new EngineImpl(runner, options, std::move(store)));
 }
 
 }  // namespace gptoss

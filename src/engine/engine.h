@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/status.h"
@@ -71,21 +72,26 @@ struct EngineOptions {
   int max_speculation = 0;  // tokens proposed for a sequence and step; 0: off
   /// For prefixes of earlier requests; 0: nothing is kept. RunnerOptions::cache_bytes plans the memory.
   uint64_t cache_bytes = 0;
+  /// Folder in which the prefixes outlast the process, with what it may grow to; empty: none. Needs cache_bytes.
+  std::string cache_dir{};
+  uint64_t cache_dir_bytes = 8ull << 30;
 };
 
 struct EngineStats {
   int running = 0, waiting = 0;
   uint64_t requests = 0, finished = 0, preemptions = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0, steps = 0;
-  int kv_blocks = 0, kv_blocks_used = 0;  // of the full layers; those of the cache are used
-  int cache_blocks = 0;                   // of them, those of the cache
-  int cache_checkpoints = 0;              // places where a later prompt can go on
+  int kv_blocks = 0, kv_blocks_used = 0;                             // of the full layers; those of the cache are used
+  int cache_blocks = 0;                                              // of them, those of the cache
+  int cache_checkpoints = 0;                                         // places where a later prompt can go on
+  uint64_t stored_files = 0, stored_bytes = 0, stored_rejected = 0;  // of cache_dir; rejected: damaged, so removed
 };
 
 /// All methods may be called from any thread.
 class Engine {
  public:
-  /// `runner` must outlive the engine and is the engine's alone meanwhile.
+  /// `runner` must outlive the engine and is the engine's alone meanwhile. On failure: kInvalidArgument, or kIo naming
+  /// the cache folder.
   static Result<std::unique_ptr<Engine>> Create(ModelRunner& runner, const EngineOptions& options);
   virtual ~Engine() = default;  // cancels what is left; listeners hear of it
 

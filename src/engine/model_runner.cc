@@ -120,6 +120,27 @@ void ModelRunner::Attach(Sequence& sequence, const PrefixCache::State& state) {
   sequence.computed_ = state.length;
 }
 
+Status ModelRunner::Restore(Sequence& sequence, int length, std::span<const int32_t> shared,
+                            const std::function<Status()>& fill) {
+  GPTOSS_CHECK(sequence.computed_ == 0);
+  BlockTable& full = sequence.tables_[static_cast<size_t>(KvGroup::kFull)];
+  BlockTable& sliding = sequence.tables_[static_cast<size_t>(KvGroup::kSliding)];
+  full.Share(0, shared);
+  const int first = std::max(0, length - model_.config().sliding_window + 1);
+  Status status;
+  if (full.Reserve(static_cast<int>(shared.size()) * kKvBlockSize, length) && sliding.Reserve(first, length)) {
+    status = fill();
+  } else {
+    status = ResourceExhausted("no cache blocks left");
+  }
+  if (status.ok()) {
+    sequence.computed_ = length;
+  } else {
+    Release(sequence);
+  }
+  return status;
+}
+
 void ModelRunner::Release(Sequence& sequence) {
   for (BlockTable& table : sequence.tables_) table.Clear();
   sequence.computed_ = 0;

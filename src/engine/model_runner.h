@@ -103,6 +103,17 @@ class ModelRunner {
   bool Reserve(Sequence& sequence, int count);
   /// `sequence`, of which nothing is computed, goes on from what another has computed for the same first tokens.
   void Attach(Sequence& sequence, const PrefixCache::State& state);
+  /// The same from bytes: the first full blocks are `shared`, the others and the window up to `length` are for `fill`
+  /// to write. On failure: kResourceExhausted without enough blocks, or what `fill` returned; then nothing is computed.
+  Status Restore(Sequence& sequence, int length, std::span<const int32_t> shared, const std::function<Status()>& fill);
+  /// The bytes of a block that `sequence` holds, in all layers of the group (KvMemory::ReadBlock).
+  void ReadBlock(const Sequence& sequence, KvGroup group, int entry, std::span<std::byte> bytes) const {
+    kv_.ReadBlock(group, sequence.blocks(group)[static_cast<size_t>(entry)], bytes);
+  }
+  void WriteBlock(Sequence& sequence, KvGroup group, int entry, std::span<const std::byte> bytes) {
+    kv_.WriteBlock(group, sequence.blocks(group)[static_cast<size_t>(entry)], bytes);
+  }
+  uint64_t BlockBytes(KvGroup group) const { return kv_.GroupBlockBytes(group); }
   /// Gives all blocks back; the tokens stay, and all of them have to be computed anew.
   void Release(Sequence& sequence);
 

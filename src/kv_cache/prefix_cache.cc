@@ -111,16 +111,20 @@ std::optional<PrefixCache::State> PrefixCache::Find(std::span<const int32_t> tok
   return state;
 }
 
-int PrefixCache::CommonLength(std::span<const int32_t> tokens) const {
+std::vector<int32_t> PrefixCache::CommonBlocks(std::span<const int32_t> tokens) const {
   const auto size = static_cast<size_t>(limits_.block_size);
-  const Node* node = root_.get();
-  while (tokens.size() >= size) {
-    const Node* const child = FindChild(*node, tokens.first(size));
-    if (child == nullptr) break;
-    node = child;
-    tokens = tokens.subspan(size);
+  std::vector<int32_t> blocks;
+  for (const Node* node = root_.get(); tokens.size() >= size; tokens = tokens.subspan(size)) {
+    node = FindChild(*node, tokens.first(size));
+    if (node == nullptr) break;
+    blocks.push_back(node->block);
   }
-  return node->depth * limits_.block_size;
+  return blocks;
+}
+
+bool PrefixCache::Fits(int length) const {
+  const int entries = (length + limits_.block_size - 1) / limits_.block_size;
+  return entries <= limits_.max_full_blocks && entries - FirstSliding(length) <= limits_.max_sliding_blocks;
 }
 
 bool PrefixCache::Insert(std::span<const int32_t> tokens, std::span<const int32_t> full_table,
@@ -129,9 +133,8 @@ bool PrefixCache::Insert(std::span<const int32_t> tokens, std::span<const int32_
   const auto size = static_cast<size_t>(limits_.block_size);
   const size_t whole = tokens.size() / size, entries = (tokens.size() + size - 1) / size;
   const int first_sliding = FirstSliding(static_cast<int>(tokens.size()));
-  const auto windowed = static_cast<int>(entries) - first_sliding;
   GPTOSS_CHECK(full_table.size() >= entries && sliding_table.size() >= entries);
-  if (static_cast<int>(entries) > limits_.max_full_blocks || windowed > limits_.max_sliding_blocks) return false;
+  if (!Fits(static_cast<int>(tokens.size()))) return false;
   const auto tail = tokens.subspan(whole * size);
   Node* node = root_.get();
   for (size_t i = 0; i < whole; ++i) {

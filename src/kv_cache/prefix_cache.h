@@ -46,9 +46,12 @@ class PrefixCache {
   /// The longest checkpoint of at most `limit` tokens with which `tokens` begin; it counts as used. The caller becomes
   /// a holder of the blocks (BlockTable::Share) before it calls anything else here.
   std::optional<State> Find(std::span<const int32_t> tokens, int limit);
-  /// How many of `tokens` are in the tree, in whole blocks: there a later prompt like this one will branch off again.
-  int CommonLength(std::span<const int32_t> tokens) const;
+  /// The full blocks that hold the first of `tokens`, as far as they are in the tree: after so many whole blocks a
+  /// later prompt like this one will branch off again.
+  std::vector<int32_t> CommonBlocks(std::span<const int32_t> tokens) const;
 
+  /// The limits allow a checkpoint after `length` tokens.
+  bool Fits(int length) const;
   /// Keeps a checkpoint after all of `tokens`. The tables are the sequence's: they must cover all positions (full), and
   /// the last window - 1 (sliding). Throws others away if need be. False when it exceeds the limits alone, or when it
   /// was there already (it counts as used then).

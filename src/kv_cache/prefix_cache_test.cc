@@ -127,7 +127,7 @@ TEST(PrefixCache, GoesOnFromTheLongestCheckpoint) {
   EXPECT_EQ(f.Run(Join(Counting(16), Counting(9, 700))), 10);
   EXPECT_EQ(f.Run(Counting(30)), 17) << "one token at least is computed";
   EXPECT_EQ(f.Run(Join(Counting(9), Counting(9, 700))), 0);
-  EXPECT_EQ(f.cache.CommonLength(Join(Counting(11), Counting(9, 333))), 8);
+  EXPECT_EQ(f.cache.CommonBlocks(Join(Counting(11), Counting(9, 333))).size(), 2u);
 }
 
 TEST(PrefixCache, ForgetsTheLeastRecentlyUsed) {
