@@ -2,16 +2,20 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "checkpoint_output.h"
 #include "commands.h"
 #include "model_argument.h"
+#include "training/adapter_file.h"
 
 namespace gptoss::cli {
 namespace {
 
 struct ConvertFlags {
   std::string model;
+  std::vector<std::string> adapters;  // to merge
   OutputFlags output;
   bool packed = false, allow_lossy = false;
 };
@@ -31,9 +35,13 @@ Status CopyTokenizerFiles(const std::string& from, const std::string& to) {
 }
 
 Status Convert(const ConvertFlags& flags) {
-  GPTOSS_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> source, OpenModelArgument(flags.model));
+  GPTOSS_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> source, OpenModelArgument(flags.model));
+  for (const std::string& path : flags.adapters) {
+    GPTOSS_ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, source->config()));
+    source = MergeAdapter(source, std::move(adapter));
+  }
   WriteOptions options;
-  options.allow_lossy = flags.allow_lossy;
+  options.allow_lossy = flags.allow_lossy || !flags.adapters.empty();  // sums are rounded to the form
   const Status status = WriteCheckpointAs(*source, flags.output, options);
   if (status.code() == StatusCode::kUnsupported && !flags.allow_lossy && flags.output.format != "packed") {
     return Status(status.code(), status.message() + " (--allow-lossy allows losses)");
@@ -64,6 +72,9 @@ void RegisterConvert(CLI::App& app, int* exit_code) {
       ->add_flag("--packed", flags->packed,
                  "One file with the bytes that the loaded model holds, which starts at once (the same as --to packed)")
       ->excludes("--to");
+  command->add_option(
+      "--merge", flags->adapters,
+      "Adapter (gptoss train --lora) to add to the weights, which are rounded again; repeat for several");
   command->add_flag("--allow-lossy", flags->allow_lossy, "Round values that the form to write cannot hold exactly");
   command->footer("Example:\n  gptoss convert --packed --model gpt-oss-20b --out gpt-oss-20b.gptoss");
   command->callback([flags, exit_code] { *exit_code = RunConvert(*flags); });

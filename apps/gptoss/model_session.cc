@@ -10,6 +10,7 @@
 #include "base/mmap_file.h"
 #include "json/json.h"
 #include "progress.h"
+#include "training/adapter_file.h"
 
 namespace gptoss::cli {
 namespace {
@@ -27,6 +28,19 @@ class LoadProgress : public WriteProgress {
  private:
   ProgressBar bar_;
 };
+
+/// The adapters of --adapter, which add up; null when there are none.
+Result<std::unique_ptr<AdapterWeights>> LoadAdapters(const ModelFlags& flags, const ModelConfig& config) {
+  std::vector<AdapterLayout> layouts;
+  std::vector<std::vector<float>> values;
+  for (const std::string& path : flags.adapters) {
+    GPTOSS_ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, config));
+    layouts.push_back(std::move(adapter.layout));
+    values.push_back(std::move(adapter.values));
+  }
+  if (layouts.empty()) return std::unique_ptr<AdapterWeights>();
+  return AdapterWeights::Make(layouts, values);
+}
 
 Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options) {
   const uint64_t available = AvailableMemory();
@@ -49,6 +63,8 @@ void AddModelFlags(CLI::App& command, ModelFlags* flags) {
   command.add_option(
       "-m,--model", flags->model,
       "Checkpoint directory, .gguf or packed file, name of a pulled model, or nano (the embedded default)");
+  command.add_option("--adapter", flags->adapters,
+                     "Directory of an adapter (gptoss train --lora) to add to the model; several add up");
   command.add_option("-c,--context", flags->context, "Most tokens of one conversation")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
@@ -119,7 +135,8 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
   GPTOSS_ASSIGN_OR_RETURN(session->weights, LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress,
                                                         session->ops->weight_layout));
   progress.Finish();
-  session->model = std::make_unique<GptOss>(session->weights, *session->ops);
+  GPTOSS_ASSIGN_OR_RETURN(session->adapter, LoadAdapters(flags, session->checkpoint->config()));
+  session->model = std::make_unique<GptOss>(session->weights, *session->ops, session->adapter.get());
   GPTOSS_ASSIGN_OR_RETURN(session->runner, ModelRunner::Create(*session->model, *session->pool, options));
   session->load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return session;

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "backends/registry.h"
 #include "checkpoint/checkpoint.h"
@@ -19,18 +20,19 @@ struct ModelFlags {
   std::string model = "nano";
   std::string tokenizer;  // file; empty: the model's own, or the embedded vocabulary
   std::string device = "cpu";
-  std::string cpu;             // target; empty: GPTOSS_CPU or the best
-  std::string dense = "auto";  // auto | int8 | bf16
+  std::string cpu;                    // target; empty: GPTOSS_CPU or the best
+  std::string dense = "auto";         // auto | int8 | bf16
+  std::vector<std::string> adapters;  // directories
   int context = 8192;
   int sequences = 1;
   int64_t total_context = 0;  // tokens of all sequences together; 0: each may have the whole context
-  int threads = 0;  // 0: one per core
+  int threads = 0;            // 0: one per core
   int chunk = 512;
   bool exact = false;
   bool quiet = false;
 };
 
-/// Adds --model, --context, --dense, --exact, --threads, --cpu, --device, --quiet.
+/// Adds --model, --adapter, --context, --dense, --exact, --threads, --cpu, --device, --quiet.
 void AddModelFlags(CLI::App& command, ModelFlags* flags);
 
 DensePrecision DenseOf(const ModelFlags& flags);
@@ -50,6 +52,7 @@ struct ModelSession {
   std::unique_ptr<ThreadPool> pool;
   const Ops* ops = nullptr;
   ModelWeights weights;
+  std::unique_ptr<AdapterWeights> adapter;  // null without --adapter
   std::unique_ptr<GptOss> model;
   std::unique_ptr<ModelRunner> runner;
   double load_s = 0;

@@ -7,11 +7,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "backends/cpu/training/training_ops.h"
 #include "base/mmap_file.h"
+#include "checkpoint/xxh64.h"
 #include "commands.h"
 #include "jsonl.h"
 #include "model_argument.h"
@@ -19,7 +22,9 @@
 #include "progress.h"
 #include "tokenizer/gguf_vocabulary.h"
 #include "train_flags.h"
+#include "train_page.h"
 #include "train_preview.h"
+#include "training/adapter_file.h"
 #include "training/export.h"
 #include "training/training_state.h"
 
@@ -91,17 +96,30 @@ int ThreadCount(const TrainFlags& flags) {
   return flags.threads > 0 ? flags.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-/// Weights, gradients and two moments in float; a rounded copy each for --export and --round-experts.
-Status CheckMemory(const FlatLayout& layout, const TrainFlags& flags) {
-  const uint64_t arrays = 4u + (flags.export_to.empty() ? 0u : 1u) + (flags.round_experts ? 1u : 0u);
-  const uint64_t bytes = arrays * layout.size() * sizeof(float);
-  std::fprintf(stderr, "%zu weights; %s for them, their gradients and moments\n", layout.size(),
-               FormatBytes(static_cast<double>(bytes)).c_str());
+/// What a run holds at its peak, printed, and checked against the machine. `trained`: values that change; `frozen`:
+/// bytes of weights that do not.
+Status CheckMemory(const ModelConfig& config, size_t trained, uint64_t frozen, const TrainFlags& flags) {
+  const bool whole = flags.lora == 0;
+  const uint64_t arrays = 4u + (whole && !flags.export_to.empty() ? 1u : 0u) + (flags.round_experts ? 1u : 0u);
+  const uint64_t state = arrays * trained * sizeof(float);
+  const uint64_t layer = GptOssBackward<float>::LayerActivationBytes(config, flags.batch_tokens);
+  const auto layers = static_cast<uint64_t>(config.num_layers);
+  const bool kept = static_cast<double>(layer * layers) <= flags.activation_gb * 1e9;
+  const uint64_t stream = static_cast<uint64_t>(flags.batch_tokens) * static_cast<uint64_t>(config.hidden_size) *
+                          (layers + 4) * sizeof(float);
+  const uint64_t logits = uint64_t{1024} * static_cast<uint64_t>(config.hidden_size) * 4 + (uint64_t{64} << 20);
+  const uint64_t passes = layer * (kept ? layers + 1 : 3) + stream + logits;
+  const auto text = [](uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); };
+  std::fprintf(stderr, "%zu weights change; %s for them, their gradients and moments\n", trained, text(state).c_str());
+  if (frozen > 0) std::fprintf(stderr, "%s of frozen weights\n", text(frozen).c_str());
+  std::fprintf(stderr, "about %s for the passes: activations are %s\n", text(passes).c_str(),
+               kept ? "kept" : "computed twice");
+  const uint64_t bytes = state + frozen + passes;
   const auto pages = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES));
   const uint64_t memory = pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   if (bytes <= memory) return Status();
-  return ResourceExhausted("training all weights in float needs " + FormatBytes(static_cast<double>(bytes)) +
-                           ", this machine has " + FormatBytes(static_cast<double>(memory)) + "; take a smaller model");
+  return ResourceExhausted("this training needs " + text(bytes) + ", this machine has " + text(memory) +
+                           (whole ? "; take a smaller model, or --lora" : "; take fewer --batch-tokens"));
 }
 
 /// Lines of metrics.jsonl. A resumed run first drops the lines of steps that it will do again.
@@ -115,7 +133,10 @@ class Metrics {
         const size_t end = std::min(text.find('\n', at), text.size());
         const Result<Json> line = ParseJson(std::string_view(text).substr(at, end - at));
         const Result<int64_t> step = line.ok() ? GetInt(*line, "step") : Result<int64_t>(line.status());
-        if (step.ok() && *step <= last_step) kept += text.substr(at, end - at) + "\n";
+        if (step.ok() && *step <= last_step) {
+          kept += text.substr(at, end - at) + "\n";
+          lines_.push_back(*line);
+        }
         at = end + 1;
       }
     }
@@ -124,7 +145,10 @@ class Metrics {
     out_.open(path, std::ios::app);
     return out_.good() ? Status() : IoError(path + ": cannot be written");
   }
+  /// All lines of the run so far.
+  const std::vector<Json>& lines() const { return lines_; }
   Status Write(const Json& line) {
+    lines_.push_back(line);
     out_ << WriteJson(line) << "\n" << std::flush;
     return out_.good() ? Status() : IoError(path_ + ": cannot be written");
   }
@@ -132,6 +156,7 @@ class Metrics {
  private:
   std::string path_;
   std::ofstream out_;
+  std::vector<Json> lines_;
 };
 
 /// One run: its data, its trainer, and where it writes.
@@ -153,23 +178,64 @@ class TrainRun {
       GPTOSS_ASSIGN_OR_RETURN(eval_, LoadData(renderer, flags_.eval_data, flags_, start_.config));
     }
     GPTOSS_RETURN_IF_ERROR(CheckOutputs());
-    const FlatLayout layout(start_.config);
-    GPTOSS_RETURN_IF_ERROR(CheckMemory(layout, flags_));
+    GPTOSS_ASSIGN_OR_RETURN(Made made, Make());
     if (flags_.dry_run) return Status();
-    std::vector<float> values;
-    if (start_.checkpoint != nullptr) {
-      GPTOSS_ASSIGN_OR_RETURN(values, ReadFlatParameters(*start_.checkpoint, layout));
-    } else {
-      values = InitialParameters(layout, flags_.seed);
-    }
-    GPTOSS_ASSIGN_OR_RETURN(Trainer trainer,
-                            Trainer::Create(start_.config, std::move(values), data_, TrainerOptionsOf(flags_), ops_));
+    GPTOSS_ASSIGN_OR_RETURN(Trainer trainer, Trainer::Create(std::move(made.model), std::move(made.values), data_,
+                                                             TrainerOptionsOf(flags_), ops_));
     GPTOSS_RETURN_IF_ERROR(Prepare(&trainer));
     GPTOSS_RETURN_IF_ERROR(Train(&trainer));
-    return flags_.export_to.empty() || g_stop != 0 ? Status() : Export(trainer);
+    if (flags_.export_to.empty() || g_stop != 0) return Status();
+    if (flags_.export_best) {
+      const auto best = NewestState(BestPath());
+      if (best) GPTOSS_RETURN_IF_ERROR(LoadState(*best, fingerprint_, &trainer));
+    }
+    return flags_.lora > 0 ? ExportAdapter(&trainer) : Export(trainer);
   }
 
  private:
+  struct Made {
+    std::unique_ptr<TrainedModel> model;
+    std::vector<float> values;
+  };
+
+  /// What is trained, with its first values; nothing of it in a dry run.
+  Result<Made> Make() {
+    Made made;
+    const FlatLayout layout(start_.config);
+    if (flags_.lora > 0) return MakeAdapter();
+    GPTOSS_RETURN_IF_ERROR(CheckMemory(start_.config, layout.size(), 0, flags_));
+    if (flags_.dry_run) return made;
+    const TrainerOptions options = TrainerOptionsOf(flags_);
+    GPTOSS_ASSIGN_OR_RETURN(made.model,
+                            TrainWeights(start_.config, options.trained, options.round_experts, options.round_from));
+    if (start_.checkpoint == nullptr) {
+      made.values = InitialParameters(layout, flags_.seed);
+      return made;
+    }
+    GPTOSS_ASSIGN_OR_RETURN(made.values, ReadFlatParameters(*start_.checkpoint, layout));
+    return made;
+  }
+
+  Result<Made> MakeAdapter() {
+    GPTOSS_ASSIGN_OR_RETURN(const AdapterOptions options, AdapterOptionsOf(flags_));
+    adapter_ = AdapterLayout(start_.config, options);
+    const WeightPlan plan = PlanWeights(*start_.checkpoint, DensePrecision::kAsStored);
+    GPTOSS_RETURN_IF_ERROR(CheckMemory(start_.config, adapter_->size(), plan.total(), flags_));
+    Made made;
+    if (flags_.dry_run) return made;
+    GPTOSS_ASSIGN_OR_RETURN(weights_, LoadWeights(start_.checkpoint, DensePrecision::kAsStored, pool_));
+    // Tells this base from another one of the same shape: states of a run must meet the weights that they began with.
+    const size_t row = RowBytes(weights_.unembedding.dtype, static_cast<uint64_t>(weights_.unembedding.cols));
+    const uint64_t base =
+        Xxh64(std::span(weights_.unembedding.data, row)) ^
+        Xxh64(std::as_bytes(std::span(weights_.final_norm, static_cast<size_t>(start_.config.hidden_size))));
+    made.model = TrainAdapter(weights_, options, std::to_string(base));
+    made.values = InitialAdapter(*adapter_, flags_.seed);
+    return made;
+  }
+
+  std::string BestPath() const { return flags_.out + "/best"; }
+
   /// Before hours of work, not after them.
   Status CheckOutputs() const {
     if (!flags_.export_to.empty() && fs::exists(flags_.export_to)) {
@@ -206,16 +272,19 @@ class TrainRun {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       GPTOSS_RETURN_IF_ERROR(Report(report, seconds, &bar));
       const bool last = report.step == flags_.steps;
+      bool stop = false;
       if (!eval_.examples.empty() && (last || report.step % flags_.eval_every == 0)) {
-        const double loss = Evaluate(trainer->layout(), trainer->state().values, eval_);
-        GPTOSS_RETURN_IF_ERROR(metrics_.Write({{"step", report.step}, {"eval_loss", loss}}));
-        char note[64];
-        std::snprintf(note, sizeof(note), "step %lld: eval loss %.4f", static_cast<long long>(report.step), loss);
-        bar.Note(note);
+        GPTOSS_ASSIGN_OR_RETURN(stop, Measure(trainer, report.step, &bar));
       }
-      if (last || report.step % flags_.save_every == 0) {
+      if (last || stop || report.step % flags_.save_every == 0) {
         GPTOSS_RETURN_IF_ERROR(SaveState(*trainer, fingerprint_, flags_.out, flags_.keep));
+        GPTOSS_RETURN_IF_ERROR(WritePage());
         saved = report.step;
+      }
+      if (stop) {
+        bar.Note("stopped early: no better loss on --eval-data in " + std::to_string(flags_.patience) +
+                 " measurements");
+        break;
       }
     }
     bar.Finish();
@@ -224,6 +293,37 @@ class TrainRun {
       GPTOSS_RETURN_IF_ERROR(SaveState(*trainer, fingerprint_, flags_.out, flags_.keep));
     }
     return Cancelled("stopped after step " + std::to_string(trainer->state().step) + "; --resume goes on from there");
+  }
+
+  /// Measures the loss on the eval data, and keeps the state when none was lower. Returns whether it is time to stop.
+  Result<bool> Measure(Trainer* trainer, int64_t step, ProgressBar* bar) {
+    GPTOSS_ASSIGN_OR_RETURN(const double loss, trainer->Evaluate(context_, eval_));
+    double best = std::numeric_limits<double>::infinity();
+    int64_t since_best = 0;
+    for (const Json& line : metrics_.lines()) {
+      const Json* before = FindField(line, "eval_loss");
+      if (before == nullptr || !before->is_number()) continue;
+      const bool better = before->get<double>() < best;
+      since_best = better ? 0 : since_best + 1;
+      if (better) best = before->get<double>();
+    }
+    const bool better = loss < best;
+    GPTOSS_RETURN_IF_ERROR(metrics_.Write({{"step", step}, {"eval_loss", loss}}));
+    char note[64];
+    std::snprintf(note, sizeof(note), "step %lld: eval loss %.4f%s", static_cast<long long>(step), loss,
+                  better ? ", the best so far" : "");
+    bar->Note(note);
+    if (better) {
+      std::error_code error;
+      fs::remove_all(BestPath() + "/" + fs::path(NewestState(BestPath()).value_or("none")).filename().string(), error);
+      GPTOSS_RETURN_IF_ERROR(SaveState(*trainer, fingerprint_, BestPath(), 1));
+    }
+    return flags_.patience > 0 && !better && since_best + 1 >= flags_.patience;
+  }
+
+  Status WritePage() const {
+    return WriteFileAtomically(flags_.out + "/curves.html",
+                               CurvesPage(fs::path(flags_.out).filename().string(), metrics_.lines()));
   }
 
   Status Report(const StepReport& report, double seconds, ProgressBar* bar) {
@@ -244,6 +344,15 @@ class TrainRun {
 
   double Evaluate(const FlatLayout& layout, std::span<const float> values, const Dataset& dataset) {
     return EvaluateLoss(context_, layout, values, ops_, dataset, flags_.batch_tokens);
+  }
+
+  Status ExportAdapter(Trainer* trainer) {
+    GPTOSS_RETURN_IF_ERROR(SaveAdapter(*adapter_, trainer->state().values, flags_.export_to));
+    const bool held_out = !eval_.examples.empty();
+    GPTOSS_ASSIGN_OR_RETURN(const double loss, trainer->Evaluate(context_, held_out ? eval_ : data_));
+    std::fprintf(stderr, "%s: adapter of rank %d; loss on the %s data %.4f\n", flags_.export_to.c_str(), flags_.lora,
+                 held_out ? "eval" : "training", loss);
+    return Status();
   }
 
   /// Writes the model, and says what rounding to its form does to the weights and to the loss.
@@ -289,6 +398,8 @@ class TrainRun {
   const TrainFlags& flags_;
   Start start_;
   Dataset data_, eval_;
+  ModelWeights weights_;                  // frozen ones, with --lora
+  std::optional<AdapterLayout> adapter_;  // likewise
   uint64_t fingerprint_ = 0;
   Metrics metrics_;
   const TrainingOps<float>& ops_;
@@ -316,7 +427,8 @@ int Train(CLI::App& command, TrainFlags* flags) {
 }  // namespace
 
 void RegisterTrain(CLI::App& app, int* exit_code) {
-  CLI::App* command = app.add_subcommand("train", "Train a model's weights on conversations, and export it");
+  CLI::App* command =
+      app.add_subcommand("train", "Train a model's weights, or an adapter beside them, on conversations");
   auto flags = std::make_shared<TrainFlags>();
   AddTrainFlags(command, flags.get());
   command->footer(

@@ -34,7 +34,16 @@ void AddOptimizerFlags(CLI::App* command, TrainFlags* f) {
   command->add_option("--accumulation", f->accumulation, "Batches in one step")->capture_default_str();
   command->add_option("--train", f->trained,
                       "Train only tensors whose names end so, e.g. router.weight (repeat it for several)");
+  command->add_option("--lora", f->lora,
+                      "Train an adapter of this rank beside the frozen weights of --model; --export writes it");
+  command->add_option("--lora-alpha", f->lora_alpha, "Its alpha; the scale is alpha / rank. Default: twice the rank");
+  command
+      ->add_option("--lora-targets", f->lora_targets,
+                   "What it adapts: q, k, v, out, router, gate_up, down, unembedding, or attention, experts, all")
+      ->delimiter(',')
+      ->capture_default_str();
   command->add_flag("--round-experts", f->round_experts, "Compute with experts in MXFP4, as they will be exported");
+  command->add_option("--round-from", f->round_from, "Steps before that begins")->capture_default_str();
   command->add_option("--seed", f->seed, "Order of the data, and weights from scratch")->capture_default_str();
 }
 
@@ -72,6 +81,7 @@ void AddTrainFlags(CLI::App* command, TrainFlags* f) {
   command->add_option("--keep", f->keep, "Saved states that stay")->capture_default_str();
   command->add_option("--eval-every", f->eval_every, "Steps between two measurements on --eval-data")
       ->capture_default_str();
+  command->add_option("--patience", f->patience, "Stop after so many measurements on --eval-data without a better one");
   command->add_flag("--resume", f->resume, "Go on from the newest state in --out, with the same bits");
   command->add_option("--export", f->export_to, "Where to write the trained model; default: none");
   command
@@ -84,6 +94,7 @@ void AddTrainFlags(CLI::App* command, TrainFlags* f) {
                    "Memory for activations; what does not fit is computed a second time")
       ->capture_default_str();
   command->add_flag("--exact", f->exact, "The plain reference arithmetic on one thread: slow, to compare with");
+  command->add_flag("--export-best", f->export_best, "Export the state with the lowest loss on --eval-data");
   command->add_flag("--dry-run", f->dry_run, "Check everything, say how much memory is needed, and stop");
   command->add_flag("--quiet", f->quiet, "No progress bar");
 }
@@ -106,8 +117,19 @@ Status CheckTrainFlags(const TrainFlags& f) {
   if (f.out.empty() && f.preview == 0 && !f.dry_run) return InvalidArgument("--out is missing: give a directory");
   if (f.steps < 1) return InvalidArgument("--steps: must be at least 1");
   if (f.warmup < 0) return InvalidArgument("--warmup: must not be negative");
+  if (f.round_from < 0) return InvalidArgument("--round-from: must not be negative");
   if (f.save_every < 1) return InvalidArgument("--save-every: must be at least 1");
   if (f.eval_every < 1) return InvalidArgument("--eval-every: must be at least 1");
+  if (f.patience < 0) return InvalidArgument("--patience: must not be negative");
+  if (f.eval_data.empty() && f.patience > 0) return InvalidArgument("--patience needs --eval-data");
+  if (f.eval_data.empty() && f.export_best) return InvalidArgument("--export-best needs --eval-data");
+  if (f.lora != 0) {
+    if (f.model.empty()) return InvalidArgument("--lora needs --model: an adapter belongs to trained weights");
+    if (!f.trained.empty() || f.round_experts) {
+      return InvalidArgument("--lora excludes --train and --round-experts: the weights stay as they are");
+    }
+    if (const auto options = AdapterOptionsOf(f); !options.ok()) return options.status();
+  }
   if (f.keep < 1) return InvalidArgument("--keep: must be at least 1");
   if (!(f.activation_gb >= 0)) return InvalidArgument("--activation-gb: must not be negative");
   if (!(f.lr > 0)) return InvalidArgument("--lr: must be above 0");
@@ -137,7 +159,13 @@ TrainerOptions TrainerOptionsOf(const TrainFlags& f) {
   options.activation_bytes = static_cast<uint64_t>(f.activation_gb * 1e9);
   options.trained = f.trained;
   options.round_experts = f.round_experts;
+  options.round_from = f.round_from;
   return options;
+}
+
+Result<AdapterOptions> AdapterOptionsOf(const TrainFlags& f) {
+  return CheckAdapter(
+      {.rank = f.lora, .alpha = f.lora_alpha > 0 ? f.lora_alpha : 2.0 * f.lora, .targets = f.lora_targets});
 }
 
 }  // namespace gptoss::cli

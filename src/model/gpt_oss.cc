@@ -100,6 +100,7 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
                             ActivationHook* hook) const {
   const ModelConfig& c = weights_.config;
   const LayerWeights& w = weights_.layers[n];
+  const AdapterWeights::Layer adapter = AdapterOf(n);
   const KvGroupBatch& group = batch.kv[static_cast<int>(c.IsSliding(n) ? KvGroup::kSliding : KvGroup::kFull)];
   {
     ProfileScope scope(context, "norm");
@@ -108,7 +109,7 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
   {
     ProfileScope scope(context, "qkv");
     ops_.qkv_rope(context, {a.normed, a.n, w.qkv, w.qkv_bias, c.num_heads, c.num_kv_heads, c.head_dim, a.cos, a.sin,
-                            group.slots, kv.layer(n), a.q});
+                            group.slots, kv.layer(n), a.q, adapter.qkv});
   }
   {
     ProfileScope scope(context, "attention");
@@ -117,7 +118,7 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
   }
   {
     ProfileScope scope(context, "out");
-    ops_.linear(context, {a.attention, a.n, w.out, w.out_bias, /*accumulate=*/true, a.x});
+    ops_.linear(context, {a.attention, a.n, w.out, w.out_bias, /*accumulate=*/true, a.x, adapter.out});
   }
   if (hook == nullptr) return;
   const auto rows = static_cast<size_t>(a.n);
@@ -131,22 +132,23 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
 void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHook* hook) const {
   const ModelConfig& c = weights_.config;
   const LayerWeights& w = weights_.layers[n];
+  const AdapterWeights::Layer adapter = AdapterOf(n);
   {
     ProfileScope scope(context, "norm");
     ops_.rms_norm(context, {a.x, w.mlp_norm, c.rms_eps, a.n, c.hidden_size, a.normed});
   }
   {
     ProfileScope scope(context, "router");
-    ops_.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing});
+    ops_.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing, adapter.router});
   }
   if (context.profiler != nullptr) context.profiler->counts().experts += DistinctExperts(a.routing);
   {
     ProfileScope scope(context, "gate_up");
-    ops_.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h});
+    ops_.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h, adapter.gate_up});
   }
   {
     ProfileScope scope(context, "down");
-    ops_.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.x});
+    ops_.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.x, adapter.down});
   }
   if (hook == nullptr) return;
   const auto rows = static_cast<size_t>(a.n);
@@ -160,7 +162,8 @@ void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHoo
 void GptOss::Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const {
   ProfileScope scope(context, "head");
   if (context.profiler != nullptr) ++context.profiler->counts().head_passes;
-  ops_.linear(context, {hidden, n, weights_.unembedding, /*bias=*/nullptr, /*accumulate=*/false, logits});
+  ops_.linear(context, {hidden, n, weights_.unembedding, /*bias=*/nullptr, /*accumulate=*/false, logits,
+                        adapter_ == nullptr ? LowRankUpdate() : adapter_->unembedding()});
 }
 
 }  // namespace gptoss

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "model/adapter.h"
 #include "model/kv_memory.h"
 #include "model/rope_yarn.h"
 #include "model/weights.h"
@@ -34,9 +35,9 @@ class ActivationHook {
 
 class GptOss {
  public:
-  /// `weights` must outlive the model.
-  GptOss(const ModelWeights& weights, const Ops& ops)
-      : weights_(weights), ops_(ops), rope_(MakeRopeTable(weights.config)) {}
+  /// `weights` and `adapter` must outlive the model. A null adapter: none.
+  GptOss(const ModelWeights& weights, const Ops& ops, const AdapterWeights* adapter = nullptr)
+      : weights_(weights), ops_(ops), rope_(MakeRopeTable(weights.config)), adapter_(adapter) {}
 
   const ModelConfig& config() const { return weights_.config; }
   const Ops& ops() const { return ops_; }
@@ -58,7 +59,11 @@ class GptOss {
 
   const ModelWeights& weights_;
   const Ops& ops_;
+  AdapterWeights::Layer AdapterOf(int n) const {
+    return adapter_ == nullptr ? AdapterWeights::Layer() : adapter_->layer(n);
+  }
   RopeTable rope_;
+  const AdapterWeights* adapter_;
 };
 
 }  // namespace gptoss

@@ -106,9 +106,9 @@ template <typename T>
 void GptOssBackward<T>::AttentionBlock(ExecContext& context, const LayerParameters<T>& w, const TrainingBatch& batch,
                                        int n, T* x, Activations& a) const {
   ops_.rms_norm(context, {x, w.attn_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, a.attn_normed});
-  ops_.qkv_rope(context, {a.attn_normed, a.n, w.qkv, w.qkv_bias, heads(), a.cos, a.sin, a.qkv});
+  ops_.qkv_rope(context, {a.attn_normed, a.n, w.qkv, w.qkv_bias, heads(), a.cos, a.sin, a.qkv, w.qkv_adapter});
   ops_.attention(context, {a.qkv, heads(), batch.sequences, Window(n), w.sinks, a.attention, a.lse});
-  ops_.linear(context, {a.attention, a.n, w.out, w.out_bias, /*accumulate=*/true, x});
+  ops_.linear(context, {a.attention, a.n, w.out, w.out_bias, /*accumulate=*/true, x, w.out_adapter});
 }
 
 /// The experts' inner half, of the residual stream x: all that the backward pass has to compute again.
@@ -116,16 +116,17 @@ template <typename T>
 void GptOssBackward<T>::MlpBlockInside(ExecContext& context, const LayerParameters<T>& w, const T* x,
                                        Activations& a) const {
   ops_.rms_norm(context, {x, w.mlp_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, a.mlp_normed});
-  ops_.router(context, {a.mlp_normed, w.router, w.router_bias, a.logits, a.expert_weight, &a.routing});
-  ops_.moe_gate_up(
-      context, {a.mlp_normed, w.gate_up, w.gate_up_bias, static_cast<T>(config_.swiglu_limit), &a.routing, a.pre, a.h});
+  ops_.router(context,
+              {a.mlp_normed, w.router, w.router_bias, a.logits, a.expert_weight, &a.routing, w.router_adapter});
+  ops_.moe_gate_up(context, {a.mlp_normed, w.gate_up, w.gate_up_bias, static_cast<T>(config_.swiglu_limit), &a.routing,
+                             a.pre, a.h, w.gate_up_adapter});
 }
 
 /// x += experts(rmsnorm(x))
 template <typename T>
 void GptOssBackward<T>::MlpBlock(ExecContext& context, const LayerParameters<T>& w, T* x, Activations& a) const {
   MlpBlockInside(context, w, x, a);
-  ops_.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.expert_weight, x});
+  ops_.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.expert_weight, x, w.down_adapter});
 }
 
 /// `x` [n, H] entered the block; `a` holds what MlpBlockInside left. dx: of the block's output, then of its input.
@@ -138,12 +139,12 @@ void GptOssBackward<T>::MlpBlockBackward(ExecContext& context, const LayerParame
   T* dexpert_weight = context.scratch.Allocate<T>(static_cast<size_t>(choices));
   T* dnormed = context.scratch.Allocate<T>(static_cast<size_t>(a.n * config_.hidden_size));
   std::fill_n(dnormed, a.n * config_.hidden_size, T(0));
-  ops_.moe_down_backward(
-      context, {a.h, w.down, w.down_bias, &a.routing, a.expert_weight, dx, dh, dexpert_weight, g.down, g.down_bias});
+  ops_.moe_down_backward(context, {a.h, w.down, w.down_bias, &a.routing, a.expert_weight, dx, dh, dexpert_weight,
+                                   g.down, g.down_bias, w.down_adapter, g.down_adapter});
   ops_.moe_gate_up_backward(context, {a.mlp_normed, w.gate_up, static_cast<T>(config_.swiglu_limit), &a.routing, a.pre,
-                                      dh, dnormed, g.gate_up, g.gate_up_bias});
-  ops_.router_backward(
-      context, {a.mlp_normed, w.router, &a.routing, a.expert_weight, dexpert_weight, dnormed, g.router, g.router_bias});
+                                      dh, dnormed, g.gate_up, g.gate_up_bias, w.gate_up_adapter, g.gate_up_adapter});
+  ops_.router_backward(context, {a.mlp_normed, w.router, &a.routing, a.expert_weight, dexpert_weight, dnormed, g.router,
+                                 g.router_bias, w.router_adapter, g.router_adapter});
   ops_.rms_norm_backward(
       context, {x, w.mlp_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, dnormed, dx, g.mlp_norm});
 }
@@ -159,10 +160,12 @@ void GptOssBackward<T>::AttentionBlockBackward(ExecContext& context, const Layer
   T* dnormed = context.scratch.Allocate<T>(static_cast<size_t>(a.n * config_.hidden_size));
   std::fill_n(dattention, a.n * config_.q_size(), T(0));
   std::fill_n(dnormed, a.n * config_.hidden_size, T(0));
-  ops_.linear_backward(context, {a.attention, a.n, w.out, dx, dattention, g.out, g.out_bias});
+  ops_.linear_backward(context,
+                       {a.attention, a.n, w.out, dx, dattention, g.out, g.out_bias, w.out_adapter, g.out_adapter});
   ops_.attention_backward(
       context, {a.qkv, heads(), batch.sequences, Window(n), w.sinks, a.attention, a.lse, dattention, dqkv, g.sinks});
-  ops_.qkv_rope_backward(context, {a.attn_normed, a.n, w.qkv, heads(), a.cos, a.sin, dqkv, dnormed, g.qkv, g.qkv_bias});
+  ops_.qkv_rope_backward(context, {a.attn_normed, a.n, w.qkv, heads(), a.cos, a.sin, dqkv, dnormed, g.qkv, g.qkv_bias,
+                                   w.qkv_adapter, g.qkv_adapter});
   ops_.rms_norm_backward(
       context, {x, w.attn_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, dnormed, dx, g.attn_norm});
 }
@@ -187,16 +190,19 @@ double GptOssBackward<T>::HeadLoss(ExecContext& context, const ModelParameters<T
   std::fill_n(dhidden, rows * width, T(0));
   std::fill_n(dpicked, rows * width, T(0));
   const bool wanted = gradients != nullptr;
-  ops_.cross_entropy(context, {hidden, rows, parameters.unembedding, batch.targets,
-                               std::span<const T>(factor, static_cast<size_t>(rows)), row_loss,
-                               wanted ? dhidden : nullptr, wanted ? gradients->unembedding : nullptr});
+  ops_.cross_entropy(
+      context,
+      {hidden, rows, parameters.unembedding, batch.targets, std::span<const T>(factor, static_cast<size_t>(rows)),
+       row_loss, wanted ? dhidden : nullptr, wanted ? gradients->unembedding : nullptr, parameters.unembedding_adapter,
+       wanted ? gradients->unembedding_adapter : LowRankGradient<T>()});
   double loss = 0;
   for (int64_t i = 0; i < rows; ++i) loss += static_cast<double>(factor[i]) * static_cast<double>(row_loss[i]);
   if (!wanted) return loss;
   ops_.rms_norm_backward(context,
                          {picked, parameters.final_norm, eps, rows, width, dhidden, dpicked, gradients->final_norm});
   for (int64_t i = 0; i < rows; ++i) {
-    std::copy_n(dpicked + i * width, width, dx + batch.target_rows[static_cast<size_t>(i)] * width);
+    T* to = dx + batch.target_rows[static_cast<size_t>(i)] * width;
+    for (int64_t c = 0; c < width; ++c) to[c] += dpicked[i * width + c];
   }
   return loss;
 }
@@ -245,7 +251,7 @@ void GptOssBackward<T>::Logits(ExecContext& context, const ModelParameters<T>& p
     ops_.rms_norm(context, {kept.inputs.back() + rows[i] * static_cast<int64_t>(config_.hidden_size),
                             parameters.final_norm, static_cast<T>(config_.rms_eps), 1, config_.hidden_size, hidden});
     ops_.linear(context, {hidden, 1, parameters.unembedding, nullptr, false,
-                          logits + static_cast<int64_t>(i) * config_.vocab_size});
+                          logits + static_cast<int64_t>(i) * config_.vocab_size, parameters.unembedding_adapter});
   }
 }
 

@@ -28,6 +28,7 @@ struct LayerParameters {
   const T* gate_up_bias;  // [E, 2I]
   MatrixOf<T> down;       // E × [H, I]
   const T* down_bias;     // [E, H]
+  LowRank<T> qkv_adapter = {}, out_adapter = {}, router_adapter = {}, gate_up_adapter = {}, down_adapter = {};
 };
 
 template <typename T>
@@ -36,6 +37,7 @@ struct ModelParameters {
   std::vector<LayerParameters<T>> layers;
   const T* final_norm;      // [H]
   MatrixOf<T> unembedding;  // [V, H]
+  LowRank<T> unembedding_adapter = {};
 };
 
 /// Where gradients are added, each of its parameter's shape; null: not wanted.
@@ -54,6 +56,7 @@ struct LayerGradients {
   T* gate_up_bias = nullptr;
   T* down = nullptr;
   T* down_bias = nullptr;
+  LowRankGradient<T> qkv_adapter = {}, out_adapter = {}, router_adapter = {}, gate_up_adapter = {}, down_adapter = {};
 };
 
 template <typename T>
@@ -62,6 +65,7 @@ struct ModelGradients {
   std::vector<LayerGradients<T>> layers;  // one for each layer
   T* final_norm = nullptr;
   T* unembedding = nullptr;
+  LowRankGradient<T> unembedding_adapter = {};
 };
 
 /// Several whole sequences, one after the other; none sees another.
@@ -69,7 +73,7 @@ struct TrainingBatch {
   std::vector<int32_t> tokens;          // [n]
   std::vector<int32_t> positions;       // [n], from 0 in each sequence
   std::vector<SequenceSpan> sequences;  // cover all rows, first_position 0
-  std::vector<int32_t> target_rows;     // rows with a loss, ascending
+  std::vector<int32_t> target_rows;     // rows with a loss, ascending; several times for several targets
   std::vector<int32_t> targets;         // [target rows] the token that follows
   std::vector<float> weights;           // [target rows]
 

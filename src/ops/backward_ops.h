@@ -31,6 +31,23 @@ struct DoubleMatrix {
 template <typename T>
 using MatrixOf = std::conditional_t<std::is_same_v<T, double>, DoubleMatrix, WeightMatrix>;
 
+/// An adapter of low rank beside a frozen matrix W (Hu et al., arXiv 2106.09685): y = W x + bias + scale * b (a x). Of
+/// experts, one pair for each.
+template <typename T>
+struct LowRank {
+  int64_t rank = 0;      // 0: none
+  T scale = 0;           // alpha / rank
+  const T* a = nullptr;  // [rank, cols of W], per expert
+  const T* b = nullptr;  // [rows of W, rank], per expert
+};
+
+/// Where the gradients of an adapter are added; null: not wanted.
+template <typename T>
+struct LowRankGradient {
+  T* da = nullptr;
+  T* db = nullptr;
+};
+
 template <typename T>
 struct EmbedTrainArgs {
   MatrixOf<T> table;                // [V, H]
@@ -55,6 +72,7 @@ struct LinearTrainArgs {
   const T* bias;    // [weight.rows] or null
   bool accumulate;  // add to y instead of overwriting it
   T* y;             // in/out [n, weight.rows]
+  LowRank<T> adapter = {};
 };
 
 /// Widths of attention. A row of q, k and v together has (heads + 2 kv_heads) * head_dim values.
@@ -75,6 +93,7 @@ struct QkvRopeTrainArgs {
   const T* cos;  // [n, head_dim / 2], concentration included
   const T* sin;
   T* qkv;  // out [n, qkv_size], q and k rotated
+  LowRank<T> adapter = {};
 };
 
 template <typename T>
@@ -97,6 +116,7 @@ struct RouterTrainArgs {
   T* logits;         // out [n, E]
   T* weight;         // out [n, k]
   Routing* routing;  // out, but for its `weight`
+  LowRank<T> adapter = {};
 };
 
 template <typename T>
@@ -108,6 +128,7 @@ struct MoeGateUpTrainArgs {
   const Routing* routing;
   T* pre;  // out [n * k, 2I], grouped rows: gate and up before the clamps
   T* h;    // out [n * k, I]
+  LowRank<T> adapter = {};
 };
 
 template <typename T>
@@ -118,6 +139,7 @@ struct MoeDownTrainArgs {
   const Routing* routing;
   const T* routing_weight;  // [n, k]
   T* x;                     // in/out [n, H]
+  LowRank<T> adapter = {};
 };
 
 template <typename T>
@@ -148,6 +170,8 @@ struct LinearBackwardArgs {
   T* dx;        // [n, weight.cols] or null
   T* dweight;   // [weight.rows, weight.cols] or null
   T* dbias;     // [weight.rows] or null
+  LowRank<T> adapter = {};
+  LowRankGradient<T> adapter_gradient = {};
 };
 
 template <typename T>
@@ -162,6 +186,8 @@ struct QkvRopeBackwardArgs {
   T* dx;       // [n, H]
   T* dweight;  // or null
   T* dbias;    // or null
+  LowRank<T> adapter = {};
+  LowRankGradient<T> adapter_gradient = {};
 };
 
 /// Probabilities are computed anew from log_sum_exp, a row at a time: memory is linear in the length.
@@ -190,6 +216,8 @@ struct RouterBackwardArgs {
   T* dx;             // [n, H]
   T* dmatrix;        // [E, H] or null
   T* dbias;          // [E] or null
+  LowRank<T> adapter = {};
+  LowRankGradient<T> adapter_gradient = {};
 };
 
 template <typename T>
@@ -203,6 +231,8 @@ struct MoeGateUpBackwardArgs {
   T* dx;        // [n, H]
   T* dweight;   // [E, 2I, H] or null
   T* dbias;     // [E, 2I] or null
+  LowRank<T> adapter = {};
+  LowRankGradient<T> adapter_gradient = {};
 };
 
 template <typename T>
@@ -217,6 +247,8 @@ struct MoeDownBackwardArgs {
   T* drouting_weight;       // out [n, k]
   T* dweight;               // [E, H, I] or null
   T* dbias;                 // [E, H] or null
+  LowRank<T> adapter = {};
+  LowRankGradient<T> adapter_gradient = {};
 };
 
 /// Unembedding, softmax and cross-entropy together, a few rows at a time: all logits never exist at once.
@@ -231,6 +263,8 @@ struct CrossEntropyArgs {
   T* row_loss;                      // out [n]: -log p(target), without the factor
   T* dhidden;                       // [n, H]; null: only the loss
   T* dweight;                       // [V, H] or null
+  LowRank<T> adapter = {};
+  LowRankGradient<T> adapter_gradient = {};
 };
 
 template <typename T>

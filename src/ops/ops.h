@@ -35,6 +35,14 @@ struct WeightMatrix {
   }
 };
 
+/// An adapter of low rank: y += (x a^T) b^T beside a product with another matrix. Both float and row-major, the rank
+/// (a.rows and b.cols) a multiple of 32; of experts, one pair each. No rows: no adapter.
+struct LowRankUpdate {
+  WeightMatrix a;
+  WeightMatrix b;
+  bool any() const { return a.rows > 0; }
+};
+
 struct EmbedLookupArgs {
   WeightMatrix table;               // [V, H]
   std::span<const int32_t> tokens;  // [n], each in [0, V)
@@ -58,6 +66,7 @@ struct LinearArgs {
   const float* bias;  // [weight.rows] or null
   bool accumulate;    // add to y (the residual stream) instead of overwriting it
   float* y;           // in/out [n, weight.rows]
+  LowRankUpdate adapter = {};
 };
 
 /// Keys and values of one layer. Block b, head h, offset o: the head_dim values start at
@@ -81,6 +90,7 @@ struct QkvRopeArgs {
   std::span<const int32_t> slots;  // [n] where each row's k and v go
   KvLayer kv;                      // out
   float* q;                        // out [n, heads * head_dim], after rotation
+  LowRankUpdate adapter = {};
 };
 
 /// Softmax attention with one sink logit per query head: the sink takes part in the softmax and has no value. Scores
@@ -114,6 +124,7 @@ struct RouterArgs {
   const float* bias;    // [E]
   float* logits;        // out [n, E]
   Routing* routing;     // out
+  LowRankUpdate adapter = {};
 };
 
 /// h[r] = swiglu(x[token(r)] W_e^T + b_e) for each grouped row r of expert e. W_e has 2I rows: even = gate, odd = up.
@@ -125,6 +136,7 @@ struct MoeGateUpArgs {
   float limit;
   const Routing* routing;
   float* h;  // out [n * k, I], grouped rows
+  LowRankUpdate adapter = {};
 };
 
 /// x[t] += sum over choices j of routing.weight[t, j] * (h[row(t, j)] W_e^T + b_e), summed in the order of j.
@@ -134,6 +146,7 @@ struct MoeDownArgs {
   const float* bias;    // [E, H]
   const Routing* routing;
   float* x;  // in/out [n, H], the residual stream
+  LowRankUpdate adapter = {};
 };
 
 /// Fills Routing's expert_offsets, grouped_token and grouped_row from `expert`. Shared by all backends on the host.

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/rng.h"
-#include "training/export.h"
 
 namespace gptoss {
 namespace {
@@ -46,10 +45,9 @@ std::vector<float> InitialParameters(const FlatLayout& layout, uint64_t seed) {
   return values;
 }
 
-double EvaluateLoss(ExecContext& context, const FlatLayout& layout, std::span<const float> values,
+double EvaluateLoss(ExecContext& context, const ModelConfig& config, const ModelParameters<float>& parameters,
                     const TrainingOps<float>& ops, const Dataset& dataset, int batch_tokens) {
-  const GptOssBackward<float> model(layout.config(), ops);
-  const ModelParameters<float> parameters = BindParameters<float>(layout, values.data());
+  const GptOssBackward<float> model(config, ops);
   BatchStream stream(dataset, batch_tokens, 0);
   double loss = 0, weight = 0;
   while (stream.position().epoch == 0) {
@@ -60,9 +58,21 @@ double EvaluateLoss(ExecContext& context, const FlatLayout& layout, std::span<co
   return loss / weight;
 }
 
+double EvaluateLoss(ExecContext& context, const FlatLayout& layout, std::span<const float> values,
+                    const TrainingOps<float>& ops, const Dataset& dataset, int batch_tokens) {
+  return EvaluateLoss(context, layout.config(), BindParameters<float>(layout, values.data()), ops, dataset,
+                      batch_tokens);
+}
+
 Result<Trainer> Trainer::Create(const ModelConfig& config, std::vector<float> values, const Dataset& dataset,
                                 const TrainerOptions& options, const TrainingOps<float>& ops) {
-  GPTOSS_RETURN_IF_ERROR(ValidateConfig(config));
+  GPTOSS_ASSIGN_OR_RETURN(auto model, TrainWeights(config, options.trained, options.round_experts, options.round_from));
+  return Create(std::move(model), std::move(values), dataset, options, ops);
+}
+
+Result<Trainer> Trainer::Create(std::unique_ptr<TrainedModel> model, std::vector<float> values, const Dataset& dataset,
+                                const TrainerOptions& options, const TrainingOps<float>& ops) {
+  const ModelConfig& config = model->config();
   if (dataset.examples.empty()) return InvalidArgument("the training data has no conversations");
   for (const Example& example : dataset.examples) {
     if (example.tokens.size() > static_cast<size_t>(config.max_context)) {
@@ -72,36 +82,29 @@ Result<Trainer> Trainer::Create(const ModelConfig& config, std::vector<float> va
   }
   if (options.accumulation < 1) return InvalidArgument("accumulation: must be at least 1");
   if (options.batch_tokens < 1) return InvalidArgument("batch_tokens: must be at least 1");
-  const std::vector<TensorSpec> specs = CanonicalTensors(config);
-  for (const std::string& end : options.trained) {
-    if (std::none_of(specs.begin(), specs.end(), [&](const TensorSpec& s) { return s.name.ends_with(end); })) {
-      return InvalidArgument("trained: no tensor's name ends in \"" + end + "\"; see gptoss inspect for the names");
-    }
+  if (values.size() != model->size()) {
+    return InvalidArgument("the weights have " + std::to_string(values.size()) + " values, the model " +
+                           std::to_string(model->size()));
   }
-  Trainer trainer(config, std::move(values), dataset, options, ops);
-  if (trainer.state_.values.size() != trainer.layout_.size()) {
-    return InvalidArgument("the weights have " + std::to_string(trainer.state_.values.size()) + " values, the model " +
-                           std::to_string(trainer.layout_.size()));
-  }
-  return trainer;
+  return Trainer(std::move(model), std::move(values), dataset, options, ops);
 }
 
-Trainer::Trainer(const ModelConfig& config, std::vector<float> values, const Dataset& dataset,
+Trainer::Trainer(std::unique_ptr<TrainedModel> model, std::vector<float> values, const Dataset& dataset,
                  const TrainerOptions& options, const TrainingOps<float>& ops)
-    : layout_(config),
+    : model_(std::move(model)),
       options_(options),
-      model_(config, ops, options.activation_bytes),
+      ops_(&ops),
+      passes_(model_->config(), ops, options.activation_bytes),
       stream_(dataset, options.batch_tokens, options.seed),
-      gradient_(layout_.size(), 0.0f) {
+      gradient_(model_->size(), 0.0f) {
   state_.values = std::move(values);
-  state_.m.assign(layout_.size(), 0.0f);
-  state_.v.assign(layout_.size(), 0.0f);
-  if (options_.round_experts) rounded_.resize(layout_.size());
+  state_.m.assign(model_->size(), 0.0f);
+  state_.v.assign(model_->size(), 0.0f);
 }
 
 Status Trainer::Restore(State state) {
   for (const std::vector<float>* values : {&state.values, &state.m, &state.v}) {
-    if (values->size() != layout_.size()) return InvalidArgument("the saved state is of a model of another size");
+    if (values->size() != model_->size()) return InvalidArgument("the saved state is of a model of another size");
   }
   if (state.step < 0) return InvalidArgument("the saved state has a negative step");
   GPTOSS_RETURN_IF_ERROR(stream_.Seek(state.position));
@@ -109,17 +112,17 @@ Status Trainer::Restore(State state) {
   return Status();
 }
 
-bool Trainer::IsTrained(const TensorSpec& spec) const {
-  return options_.trained.empty() || std::any_of(options_.trained.begin(), options_.trained.end(),
-                                                 [&](const std::string& end) { return spec.name.ends_with(end); });
+Result<double> Trainer::Evaluate(ExecContext& context, const Dataset& dataset) {
+  GPTOSS_ASSIGN_OR_RETURN(const ModelParameters<float> parameters, model_->Parameters(state_.values, state_.step));
+  return EvaluateLoss(context, model_->config(), parameters, *ops_, dataset, options_.batch_tokens);
 }
 
 /// Sums of kPiece squares first, so that the threads take no part in the order.
 double Trainer::GradientNorm(ThreadPool& pool) const {
   double sum = 0;
   std::vector<double> sums;
-  for (const FlatTensor& tensor : layout_.tensors()) {
-    if (!IsTrained(tensor.spec)) continue;
+  for (const FlatTensor& tensor : model_->tensors()) {
+    if (!model_->IsTrained(tensor.spec)) continue;
     sums.assign((tensor.count + kPiece - 1) / kPiece, 0.0);
     pool.ParallelFor(static_cast<int64_t>(tensor.count), kPiece, [&](int64_t begin, int64_t end, int) {
       double own = 0;
@@ -135,8 +138,8 @@ double Trainer::GradientNorm(ThreadPool& pool) const {
 }
 
 void Trainer::Update(ThreadPool& pool, double learning_rate, double gradient_scale) {
-  for (const FlatTensor& tensor : layout_.tensors()) {
-    if (!IsTrained(tensor.spec)) continue;
+  for (const FlatTensor& tensor : model_->tensors()) {
+    if (!model_->IsTrained(tensor.spec)) continue;
     pool.ParallelFor(static_cast<int64_t>(tensor.count), kPiece, [&](int64_t begin, int64_t end, int) {
       const auto part = [&](std::vector<float>& all) {
         return std::span(all).subspan(tensor.offset + static_cast<size_t>(begin), static_cast<size_t>(end - begin));
@@ -159,14 +162,12 @@ Result<StepReport> Trainer::Step(ExecContext& context) {
     report.targets += static_cast<int64_t>(batches.back().targets.size());
   }
   std::fill(gradient_.begin(), gradient_.end(), 0.0f);
-  if (options_.round_experts) GPTOSS_RETURN_IF_ERROR(RoundExperts(layout_, state_.values, rounded_));
-  const float* seen = options_.round_experts ? rounded_.data() : state_.values.data();
-  const ModelParameters<float> parameters = BindParameters<float>(layout_, seen);
-  ModelGradients<float> gradients =
-      BindGradients<float>(layout_, gradient_.data(), [this](const TensorSpec& spec) { return IsTrained(spec); });
+  GPTOSS_ASSIGN_OR_RETURN(const ModelParameters<float> parameters, model_->Parameters(state_.values, state_.step));
+  ModelGradients<float> gradients = model_->Gradients(gradient_.data());
   for (const TrainingBatch& batch : batches) {
-    report.loss += model_.Loss(context, parameters, batch, 1.0 / weight, &gradients);
+    report.loss += passes_.Loss(context, parameters, batch, 1.0 / weight, &gradients);
   }
+  model_->Collect(gradient_.data());
   report.gradient_norm = GradientNorm(context.pool);
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
     return InvalidArgument("step " + std::to_string(report.step) +

@@ -1,14 +1,14 @@
-// Full-parameter training: float masters of every weight, their gradients and AdamW's moments in memory.
+// The steps of training: float masters of everything that changes, their gradients and AdamW's moments in memory.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "model/flat_parameters.h"
 #include "training/adamw.h"
 #include "training/batches.h"
 #include "training/schedule.h"
+#include "training/trained_model.h"
 
 namespace gptoss {
 
@@ -24,6 +24,7 @@ struct TrainerOptions {
   /// Passes see the experts rounded to MXFP4, as they will be exported; gradients go to the float weights as if nothing
   /// had been rounded (the straight-through estimator, Bengio et al., arXiv 1308.3432). Takes one more array.
   bool round_experts = false;
+  int64_t round_from = 0;  // updates done before the first such pass: rounding costs time, and matters late
   /// Ends of canonical tensor names that are trained, e.g. "router.weight" or "layers.3.down.weight"; empty: all.
   std::vector<std::string> trained;
 };
@@ -43,6 +44,8 @@ struct StepReport {
 std::vector<float> InitialParameters(const FlatLayout& layout, uint64_t seed);
 
 /// Mean loss by weight of all conversations. Uses no more than batch_tokens at a time.
+double EvaluateLoss(ExecContext& context, const ModelConfig& config, const ModelParameters<float>& parameters,
+                    const TrainingOps<float>& ops, const Dataset& dataset, int batch_tokens);
 double EvaluateLoss(ExecContext& context, const FlatLayout& layout, std::span<const float> values,
                     const TrainingOps<float>& ops, const Dataset& dataset, int batch_tokens);
 
@@ -53,11 +56,14 @@ class Trainer {
   struct State {
     int64_t step = 0;  // updates done
     DataPosition position;
-    std::vector<float> values, m, v;  // [layout.size()]
+    std::vector<float> values, m, v;  // [model().size()]
   };
 
-  /// `dataset` and `ops` must outlive the trainer. On failure: kInvalidArgument naming the option: a name in `trained`
-  /// that no tensor has, a dataset without conversations or with conversations longer than the model's context.
+  /// `dataset` and `ops` must outlive the trainer. On failure: kInvalidArgument naming the option: a dataset without
+  /// conversations or with conversations longer than the model's context.
+  static Result<Trainer> Create(std::unique_ptr<TrainedModel> model, std::vector<float> values, const Dataset& dataset,
+                                const TrainerOptions& options, const TrainingOps<float>& ops);
+  /// Of all weights, or those that `options` name. On failure: also what TrainWeights says.
   static Result<Trainer> Create(const ModelConfig& config, std::vector<float> values, const Dataset& dataset,
                                 const TrainerOptions& options, const TrainingOps<float>& ops);
 
@@ -69,23 +75,26 @@ class Trainer {
   /// before then.
   Result<StepReport> Step(ExecContext& context);
 
-  const FlatLayout& layout() const { return layout_; }
+  const TrainedModel& model() const { return *model_; }
+  /// Of the whole model, also where an adapter is trained.
+  const FlatLayout& layout() const { return model_->layout(); }
   const TrainerOptions& options() const { return options_; }
+  /// Mean loss of `dataset` with the present values. On failure: as TrainedModel::Parameters.
+  Result<double> Evaluate(ExecContext& context, const Dataset& dataset);
 
  private:
-  Trainer(const ModelConfig& config, std::vector<float> values, const Dataset& dataset, const TrainerOptions& options,
-          const TrainingOps<float>& ops);
-  bool IsTrained(const TensorSpec& spec) const;
+  Trainer(std::unique_ptr<TrainedModel> model, std::vector<float> values, const Dataset& dataset,
+          const TrainerOptions& options, const TrainingOps<float>& ops);
   double GradientNorm(ThreadPool& pool) const;
   void Update(ThreadPool& pool, double learning_rate, double gradient_scale);
 
-  FlatLayout layout_;
+  std::unique_ptr<TrainedModel> model_;
   TrainerOptions options_;
-  GptOssBackward<float> model_;
+  const TrainingOps<float>* ops_;
+  GptOssBackward<float> passes_;
   BatchStream stream_;
   State state_;
-  std::vector<float> gradient_;  // [layout.size()]
-  std::vector<float> rounded_;   // [layout.size()] with round_experts, else empty
+  std::vector<float> gradient_;  // [model().size()]
 };
 
 }  // namespace gptoss

@@ -53,13 +53,14 @@ std::string Hex(uint64_t value) {
 /// What must be the same for a run to go on as if it had never stopped.
 Json RunJson(const Trainer& trainer, uint64_t data_fingerprint) {
   const TrainerOptions& o = trainer.options();
-  return {{"model", HfConfigJson(trainer.layout().config())},
-          {"data", Hex(data_fingerprint)},
-          {"seed", o.seed},
-          {"batch_tokens", o.batch_tokens},
-          {"accumulation", o.accumulation},
-          {"round_experts", o.round_experts},
-          {"trained", o.trained}};
+  Json json = {{"model", HfConfigJson(trainer.model().config())},
+               {"data", Hex(data_fingerprint)},
+               {"seed", o.seed},
+               {"batch_tokens", o.batch_tokens},
+               {"accumulation", o.accumulation}};
+  const Json identity = trainer.model().Identity();
+  for (const auto& [key, value] : identity.items()) json[key] = value;
+  return json;
 }
 
 Result<Json> ReadStateJson(const std::string& path) {
@@ -164,7 +165,7 @@ Status LoadState(const std::string& path, uint64_t data_fingerprint, Trainer* tr
   GPTOSS_ASSIGN_OR_RETURN(state.step, GetInt(json, "step"));
   GPTOSS_ASSIGN_OR_RETURN(state.position.epoch, GetInt(json, "epoch"));
   GPTOSS_ASSIGN_OR_RETURN(state.position.index, GetInt(json, "index"));
-  for (std::vector<float>* values : {&state.values, &state.m, &state.v}) values->resize(trainer->layout().size());
+  for (std::vector<float>* values : {&state.values, &state.m, &state.v}) values->resize(trainer->model().size());
   GPTOSS_RETURN_IF_ERROR(ReadArrays(path, *FindField(json, "checksums"), &state));
   return trainer->Restore(std::move(state));
 }

@@ -17,7 +17,24 @@ using MatmulFunction = void (*)(ExecContext&, const MatmulArgs&);
 template <const Kernels& kKernels, bool kExact>
 constexpr MatmulFunction kMatmul = kExact ? kKernels.matmul_exact : kKernels.matmul_fast;
 
-template <MatmulFunction kFunction>
+/// y[r] += b (a x[gather[r]]), in float always.
+template <const Kernels& kKernels>
+void AddUpdate(ExecContext& context, const LowRankUpdate& update, const float* x, int64_t x_rows, const int32_t* gather,
+               std::span<const int32_t> offsets, float* y) {
+  if (!update.any()) return;
+  const ScratchFrame frame(context.scratch);
+  float* inner = context.scratch.Allocate<float>(offsets.back() * update.a.rows);
+  kKernels.matmul_exact(
+      context, {.x = x, .x_rows = x_rows, .gather = gather, .offsets = offsets, .weight = update.a, .y = inner});
+  kKernels.matmul_exact(context, {.x = inner,
+                                  .x_rows = offsets.back(),
+                                  .offsets = offsets,
+                                  .weight = update.b,
+                                  .epilogue = Epilogue::kAdd,
+                                  .y = y});
+}
+
+template <const Kernels& kKernels, MatmulFunction kFunction>
 void Linear(ExecContext& context, const LinearArgs& args) {
   const std::array<int32_t, 2> offsets = {0, static_cast<int32_t>(args.n)};
   kFunction(context, {.x = args.x,
@@ -27,13 +44,14 @@ void Linear(ExecContext& context, const LinearArgs& args) {
                       .bias = args.bias,
                       .epilogue = args.accumulate ? Epilogue::kAdd : Epilogue::kStore,
                       .y = args.y});
+  AddUpdate<kKernels>(context, args.adapter, args.x, args.n, nullptr, offsets, args.y);
 }
 
 template <const Kernels& kKernels, MatmulFunction kFunction>
 void QkvRope(ExecContext& context, const QkvRopeArgs& args) {
   const ScratchFrame frame(context.scratch);
   float* qkv = context.scratch.Allocate<float>(args.n * args.weight.rows);
-  Linear<kFunction>(context, {args.x, args.n, args.weight, args.bias, false, qkv});
+  Linear<kKernels, kFunction>(context, {args.x, args.n, args.weight, args.bias, false, qkv, args.adapter});
   kKernels.rope_append(context, args, qkv);
 }
 
@@ -57,7 +75,8 @@ template <const Kernels& kKernels>
 void Router(ExecContext& context, const RouterArgs& args) {
   Routing& routing = *args.routing;
   const int64_t k = routing.experts_per_token;
-  Linear<kKernels.matmul_exact>(context, {args.x, routing.n, args.weight, args.bias, false, args.logits});
+  Linear<kKernels, kKernels.matmul_exact>(
+      context, {args.x, routing.n, args.weight, args.bias, false, args.logits, args.adapter});
   for (int64_t t = 0; t < routing.n; ++t) {
     ChooseExperts(args.logits + t * routing.num_experts, routing.num_experts, static_cast<int>(k),
                   routing.expert.data() + t * k, routing.weight.data() + t * k);
@@ -65,8 +84,34 @@ void Router(ExecContext& context, const RouterArgs& args) {
   GroupByExpert(&routing);
 }
 
-template <MatmulFunction kFunction>
+/// Gate and up rows with an adapter: it must be added before the clamps.
+template <const Kernels& kKernels, MatmulFunction kFunction>
+void MoeGateUpAdapted(ExecContext& context, const MoeGateUpArgs& args) {
+  const Routing& routing = *args.routing;
+  const int64_t rows = routing.n * routing.experts_per_token, width = args.weight.rows;
+  const ScratchFrame frame(context.scratch);
+  float* pre = context.scratch.Allocate<float>(rows * width);
+  kFunction(context, {.x = args.x,
+                      .x_rows = routing.n,
+                      .gather = routing.grouped_token.data(),
+                      .offsets = routing.expert_offsets,
+                      .weight = args.weight,
+                      .bias = args.bias,
+                      .y = pre});
+  AddUpdate<kKernels>(context, args.adapter, args.x, routing.n, routing.grouped_token.data(), routing.expert_offsets,
+                      pre);
+  context.pool.ParallelFor(rows, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * width / 2; i < end * width / 2; ++i) {
+      const float gate = std::min(pre[2 * i], args.limit);
+      const float up = std::clamp(pre[2 * i + 1], -args.limit, args.limit);
+      args.h[i] = gate / (1.0f + std::exp(-1.702f * gate)) * (up + 1.0f);
+    }
+  });
+}
+
+template <const Kernels& kKernels, MatmulFunction kFunction>
 void MoeGateUp(ExecContext& context, const MoeGateUpArgs& args) {
+  if (args.adapter.any()) return MoeGateUpAdapted<kKernels, kFunction>(context, args);
   kFunction(context, {.x = args.x,
                       .x_rows = args.routing->n,
                       .gather = args.routing->grouped_token.data(),
@@ -89,6 +134,7 @@ void MoeDown(ExecContext& context, const MoeDownArgs& args) {
                       .weight = args.weight,
                       .bias = args.bias,
                       .y = y});
+  AddUpdate<kKernels>(context, args.adapter, args.h, rows, nullptr, args.routing->expert_offsets, y);
   kKernels.combine_experts(context, args, y);
 }
 
@@ -100,11 +146,11 @@ constexpr Ops MakeOps(std::string_view name) {
           .weight_layout = kExact || name == "portable" ? WeightLayout::kRowMajor : WeightLayout::kRows8,
           .embed_lookup = kKernels.embed_lookup,
           .rms_norm = kKernels.rms_norm,
-          .linear = Linear<kFunction>,
+          .linear = Linear<kKernels, kFunction>,
           .qkv_rope = QkvRope<kKernels, kFunction>,
           .attention = kKernels.attention,
           .router = Router<kKernels>,
-          .moe_gate_up = MoeGateUp<kFunction>,
+          .moe_gate_up = MoeGateUp<kKernels, kFunction>,
           .moe_down = MoeDown<kKernels, kFunction>};
 }
 

@@ -2,6 +2,7 @@
 // by hand. This file is the yardstick and is never optimised.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -38,6 +39,25 @@ void RmsNorm(ExecContext&, const RmsNormArgs& args) {
   }
 }
 
+/// For each group g of rows: y[r] += b_g (a_g x[gather[r]]); gather null: row r itself.
+void AddUpdate(const LowRankUpdate& u, std::span<const int32_t> offsets, const float* x, const int32_t* gather,
+               float* y) {
+  std::vector<float> row, inner(u.a.rows);
+  for (int64_t g = 0; u.any() && g + 1 < static_cast<int64_t>(offsets.size()); ++g) {
+    for (int64_t r = offsets[g]; r < offsets[g + 1]; ++r) {
+      const float* from = x + (gather == nullptr ? r : gather[r]) * u.a.cols;
+      for (int64_t i = 0; i < u.a.rows; ++i) {
+        DecodeRow(u.a, g * u.a.rows + i, &row);
+        inner[i] = Dot(row.data(), from, u.a.cols);
+      }
+      for (int64_t i = 0; i < u.b.rows; ++i) {
+        DecodeRow(u.b, g * u.b.rows + i, &row);
+        y[r * u.b.rows + i] += Dot(row.data(), inner.data(), u.b.cols);
+      }
+    }
+  }
+}
+
 void Linear(ExecContext&, const LinearArgs& args) {
   std::vector<float> row;
   for (int64_t r = 0; r < args.weight.rows; ++r) {
@@ -49,6 +69,8 @@ void Linear(ExecContext&, const LinearArgs& args) {
       y = args.accumulate ? y + value : value;
     }
   }
+  const std::array<int32_t, 2> all = {0, static_cast<int32_t>(args.n)};
+  AddUpdate(args.adapter, all, args.x, nullptr, args.y);
 }
 
 /// Rotates one head in place.
@@ -88,7 +110,7 @@ void QkvRope(ExecContext& context, const QkvRopeArgs& args) {
   const int64_t q_size = static_cast<int64_t>(args.num_heads) * args.head_dim;
   const int64_t kv_size = static_cast<int64_t>(args.num_kv_heads) * args.head_dim;
   std::vector<float> qkv(args.n * args.weight.rows);
-  Linear(context, {args.x, args.n, args.weight, args.bias, false, qkv.data()});
+  Linear(context, {args.x, args.n, args.weight, args.bias, false, qkv.data(), args.adapter});
   for (int64_t t = 0; t < args.n; ++t) {
     float* q = qkv.data() + t * args.weight.rows;
     float* k = q + q_size;
@@ -151,7 +173,7 @@ void Attention(ExecContext&, const AttentionArgs& args) {
 void Router(ExecContext& context, const RouterArgs& args) {
   Routing& routing = *args.routing;
   const int num_experts = routing.num_experts, k = routing.experts_per_token;
-  Linear(context, {args.x, routing.n, args.weight, args.bias, false, args.logits});
+  Linear(context, {args.x, routing.n, args.weight, args.bias, false, args.logits, args.adapter});
   std::vector<int32_t> order(num_experts);
   for (int64_t t = 0; t < routing.n; ++t) {
     const float* logits = args.logits + t * num_experts;
@@ -175,22 +197,19 @@ float Swiglu(float gate, float up, float limit) {
 
 void MoeGateUp(ExecContext&, const MoeGateUpArgs& args) {
   const Routing& routing = *args.routing;
-  const int64_t width = args.weight.rows / 2;
-  std::vector<float> gate_row, up_row;
+  const int64_t rows = args.weight.rows, cols = args.weight.cols, choices = routing.n * routing.experts_per_token;
+  std::vector<float> pre(choices * rows), row;
   for (int e = 0; e < routing.num_experts; ++e) {
     const int first = routing.expert_offsets[e], end = routing.expert_offsets[e + 1];
-    if (first == end) continue;
-    const float* bias = args.bias + e * args.weight.rows;
-    for (int64_t i = 0; i < width; ++i) {
-      DecodeRow(args.weight, e * args.weight.rows + 2 * i, &gate_row);
-      DecodeRow(args.weight, e * args.weight.rows + 2 * i + 1, &up_row);
+    for (int64_t i = 0; i < rows && first != end; ++i) {
+      DecodeRow(args.weight, e * rows + i, &row);
       for (int r = first; r < end; ++r) {
-        const float* x = args.x + routing.grouped_token[r] * args.weight.cols;
-        args.h[r * width + i] = Swiglu(Dot(gate_row.data(), x, args.weight.cols) + bias[2 * i],
-                                       Dot(up_row.data(), x, args.weight.cols) + bias[2 * i + 1], args.limit);
+        pre[r * rows + i] = Dot(row.data(), args.x + routing.grouped_token[r] * cols, cols) + args.bias[e * rows + i];
       }
     }
   }
+  AddUpdate(args.adapter, routing.expert_offsets, args.x, routing.grouped_token.data(), pre.data());
+  for (int64_t i = 0; i < choices * rows / 2; ++i) args.h[i] = Swiglu(pre[2 * i], pre[2 * i + 1], args.limit);
 }
 
 void MoeDown(ExecContext&, const MoeDownArgs& args) {
@@ -206,6 +225,7 @@ void MoeDown(ExecContext&, const MoeDownArgs& args) {
       }
     }
   }
+  AddUpdate(args.adapter, routing.expert_offsets, args.h, nullptr, y.data());
   for (int64_t t = 0; t < routing.n; ++t) {
     for (int64_t i = 0; i < rows; ++i) {
       float sum = 0.0f;

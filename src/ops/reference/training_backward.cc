@@ -49,6 +49,9 @@ void LinearBackward(ExecContext&, const LinearBackwardArgs<T>& args) {
       if (args.dbias != nullptr) args.dbias[r] += dy;
     }
   }
+  const std::array<int32_t, 2> all = {0, static_cast<int32_t>(args.n)};
+  LowRankBackward<T>(args.adapter, args.adapter_gradient,
+                     {all, args.x, nullptr, cols, args.dy, nullptr, rows, nullptr, args.dx, nullptr});
 }
 
 /// The gradient turns back by the angle by which q and k were turned; cos and sin carry the concentration.
@@ -67,7 +70,8 @@ void QkvRopeBackward(ExecContext& context, const QkvRopeBackwardArgs<T>& args) {
       }
     }
   }
-  LinearBackward<T>(context, {args.x, args.n, args.weight, args.dqkv, args.dx, args.dweight, args.dbias});
+  LinearBackward<T>(context, {args.x, args.n, args.weight, args.dqkv, args.dx, args.dweight, args.dbias, args.adapter,
+                              args.adapter_gradient});
 }
 
 /// P = exp(s - lse), dP = dout · v, dS = P (dP - dout · out); the sink has probability but no value.
@@ -120,8 +124,8 @@ void RouterBackward(ExecContext& context, const RouterBackwardArgs<T>& args) {
           weight[j] * (dweight[j] - mean);
     }
   }
-  LinearBackward<T>(context,
-                    {args.x, routing.n, args.weight_matrix, dlogits.data(), args.dx, args.dmatrix, args.dbias});
+  LinearBackward<T>(context, {args.x, routing.n, args.weight_matrix, dlogits.data(), args.dx, args.dmatrix, args.dbias,
+                              args.adapter, args.adapter_gradient});
 }
 
 /// Turns dh of one grouped row and its pre-activations into the gradient of the latter, in place.
@@ -160,6 +164,9 @@ void MoeGateUpBackward(ExecContext&, const MoeGateUpBackwardArgs<T>& args) {
       }
     }
   }
+  const int32_t* token = routing.grouped_token.data();
+  LowRankBackward<T>(args.adapter, args.adapter_gradient,
+                     {routing.expert_offsets, args.x, token, cols, args.pre, nullptr, rows, nullptr, args.dx, token});
 }
 
 /// With y = W h + b and x += w y: g = W^T dx gives dh = w g and dw = g · h + dx · b, without y.
@@ -188,6 +195,9 @@ void MoeDownBackward(ExecContext&, const MoeDownBackwardArgs<T>& args) {
       }
     }
   }
+  LowRankBackward<T>(args.adapter, args.adapter_gradient,
+                     {routing.expert_offsets, args.h, nullptr, cols, args.dx, routing.grouped_token.data(), rows,
+                      weight_of.data(), args.dh, nullptr});
   for (int64_t i = 0; i < choices; ++i) {
     const int64_t r = routing.grouped_row[static_cast<size_t>(i)];
     T* dh = args.dh + r * cols;
@@ -214,20 +224,20 @@ T SoftmaxLoss(T* logits, int64_t count, int32_t target, T factor, bool gradient)
 template <typename T>
 void CrossEntropy(ExecContext& context, const CrossEntropyArgs<T>& args) {
   const int64_t vocab = args.weight.rows, width = args.weight.cols;
-  const bool gradient = args.dhidden != nullptr || args.dweight != nullptr;
+  const bool gradient = args.dhidden != nullptr || args.dweight != nullptr || args.adapter_gradient.db != nullptr;
   std::vector<T> logits(static_cast<size_t>(std::min(args.n, kLogitRows) * vocab));
   for (int64_t first = 0; first < args.n; first += kLogitRows) {
     const int64_t count = std::min(kLogitRows, args.n - first);
     const T* hidden = args.hidden + first * width;
-    Linear<T>(context, {hidden, count, args.weight, nullptr, false, logits.data()});
+    Linear<T>(context, {hidden, count, args.weight, nullptr, false, logits.data(), args.adapter});
     for (int64_t r = 0; r < count; ++r) {
       const auto at = static_cast<size_t>(first + r);
       args.row_loss[at] = SoftmaxLoss(logits.data() + r * vocab, vocab, args.target[at], args.factor[at], gradient);
     }
     if (!gradient) continue;
-    LinearBackward<T>(context,
-                      {hidden, count, args.weight, logits.data(),
-                       args.dhidden == nullptr ? nullptr : args.dhidden + first * width, args.dweight, nullptr});
+    LinearBackward<T>(context, {hidden, count, args.weight, logits.data(),
+                                args.dhidden == nullptr ? nullptr : args.dhidden + first * width, args.dweight, nullptr,
+                                args.adapter, args.adapter_gradient});
   }
 }
 

@@ -39,12 +39,14 @@ void Linear(ExecContext&, const LinearTrainArgs<T>& args) {
       y = args.accumulate ? y + value : value;
     }
   }
+  const std::array<int32_t, 2> all = {0, static_cast<int32_t>(args.n)};
+  AddLowRank(args.adapter, all, args.x, nullptr, cols, rows, args.y);
 }
 
 template <typename T>
 void QkvRope(ExecContext& context, const QkvRopeTrainArgs<T>& args) {
   const HeadShape& s = args.heads;
-  Linear<T>(context, {args.x, args.n, args.weight, args.bias, false, args.qkv});
+  Linear<T>(context, {args.x, args.n, args.weight, args.bias, false, args.qkv, args.adapter});
   const int half = s.head_dim / 2;
   for (int64_t t = 0; t < args.n; ++t) {
     const T *cos = args.cos + t * half, *sin = args.sin + t * half;
@@ -107,7 +109,7 @@ template <typename T>
 void Router(ExecContext& context, const RouterTrainArgs<T>& args) {
   Routing& routing = *args.routing;
   const int num_experts = routing.num_experts, k = routing.experts_per_token;
-  Linear<T>(context, {args.x, routing.n, args.weight_matrix, args.bias, false, args.logits});
+  Linear<T>(context, {args.x, routing.n, args.weight_matrix, args.bias, false, args.logits, args.adapter});
   std::vector<int32_t> order(static_cast<size_t>(num_experts));
   for (int64_t t = 0; t < routing.n; ++t) {
     const T* logits = args.logits + t * num_experts;
@@ -139,6 +141,7 @@ void MoeGateUp(ExecContext&, const MoeGateUpTrainArgs<T>& args) {
       }
     }
   }
+  AddLowRank<T>(args.adapter, routing.expert_offsets, args.x, routing.grouped_token.data(), cols, rows, args.pre);
   for (int64_t r = 0; r < routing.n * routing.experts_per_token; ++r) {
     for (int64_t i = 0; i < width; ++i) {
       const T gate = std::min(args.pre[r * rows + 2 * i], args.limit);
@@ -163,6 +166,7 @@ void MoeDown(ExecContext&, const MoeDownTrainArgs<T>& args) {
       }
     }
   }
+  AddLowRank<T>(args.adapter, routing.expert_offsets, args.h, nullptr, cols, rows, y.data());
   for (int64_t t = 0; t < routing.n; ++t) {
     for (int64_t i = 0; i < rows; ++i) {
       T sum = 0;

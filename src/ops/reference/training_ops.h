@@ -1,6 +1,9 @@
 // What the two files of the plain training ops share. Internal to ops/reference.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <span>
 #include <vector>
 
 #include "ops/backward_ops.h"
@@ -47,6 +50,63 @@ T Dot(const T* a, const T* b, int64_t n) {
 template <typename T>
 void AddScaled(T factor, const T* x, int64_t n, T* y) {
   for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
+}
+
+/// For each group g of rows: y[r] += scale * b_g (a_g x[gather[r]]). gather null: row r itself.
+template <typename T>
+void AddLowRank(const LowRank<T>& adapter, std::span<const int32_t> offsets, const T* x, const int32_t* gather,
+                int64_t cols, int64_t rows, T* y) {
+  std::vector<T> inner(static_cast<size_t>(adapter.rank));
+  for (int64_t g = 0; adapter.rank > 0 && g + 1 < static_cast<int64_t>(offsets.size()); ++g) {
+    const T *a = adapter.a + g * adapter.rank * cols, *b = adapter.b + g * rows * adapter.rank;
+    for (int64_t r = offsets[static_cast<size_t>(g)]; r < offsets[static_cast<size_t>(g) + 1]; ++r) {
+      const T* row = x + (gather == nullptr ? r : gather[r]) * cols;
+      for (int64_t i = 0; i < adapter.rank; ++i) inner[static_cast<size_t>(i)] = Dot(a + i * cols, row, cols);
+      for (int64_t i = 0; i < rows; ++i)
+        y[r * rows + i] += adapter.scale * Dot(b + i * adapter.rank, inner.data(), adapter.rank);
+    }
+  }
+}
+
+/// Rows that an adapter's backward pass reads and writes; a null gather means row r itself.
+template <typename T>
+struct LowRankRows {
+  std::span<const int32_t> offsets;
+  const T* x;  // [., cols]
+  const int32_t* x_gather;
+  int64_t cols;
+  const T* dy;  // [., rows]
+  const int32_t* dy_gather;
+  int64_t rows;
+  const T* factor;  // [offsets.back()] of da and db, not of dx; null: 1
+  T* dx;            // [., cols] or null
+  const int32_t* dx_gather;
+};
+
+template <typename T>
+void LowRankBackward(const LowRank<T>& adapter, const LowRankGradient<T>& gradient, const LowRankRows<T>& p) {
+  const int64_t rank = adapter.rank;
+  std::vector<T> inner(static_cast<size_t>(rank)), back(inner.size());
+  const auto at = [](const int32_t* gather, int64_t r) { return gather == nullptr ? r : gather[r]; };
+  for (int64_t g = 0; rank > 0 && g + 1 < static_cast<int64_t>(p.offsets.size()); ++g) {
+    const int64_t a_at = g * rank * p.cols, b_at = g * p.rows * rank;
+    for (int64_t r = p.offsets[static_cast<size_t>(g)]; r < p.offsets[static_cast<size_t>(g) + 1]; ++r) {
+      const T *x = p.x + at(p.x_gather, r) * p.cols, *dy = p.dy + at(p.dy_gather, r) * p.rows;
+      const T factor = p.factor == nullptr ? adapter.scale : adapter.scale * p.factor[r];
+      std::fill(back.begin(), back.end(), T(0));
+      for (int64_t i = 0; i < p.rows; ++i) AddScaled(dy[i], adapter.b + b_at + i * rank, rank, back.data());
+      for (int64_t i = 0; i < rank; ++i) {
+        const T* a = adapter.a + a_at + i * p.cols;
+        inner[static_cast<size_t>(i)] = Dot(a, x, p.cols);
+        const T t = back[static_cast<size_t>(i)];
+        if (p.dx != nullptr) AddScaled(adapter.scale * t, a, p.cols, p.dx + at(p.dx_gather, r) * p.cols);
+        if (gradient.da != nullptr) AddScaled(factor * t, x, p.cols, gradient.da + a_at + i * p.cols);
+      }
+      for (int64_t i = 0; i < p.rows && gradient.db != nullptr; ++i) {
+        AddScaled(factor * dy[i], inner.data(), rank, gradient.db + b_at + i * rank);
+      }
+    }
+  }
 }
 
 /// Slope of the gate inside the sigmoid.

@@ -151,14 +151,15 @@ void InputTile(const InputGradientArgs& args, const Tile& tile, const Scratch& s
 
 /// The rows [tile.row, + tile.rows) of dy^T for some tokens, as [rows / kMicroRows][depth][kMicroRows].
 void PackOutputs(const WeightGradientArgs& args, const Tile& tile, int64_t first, int64_t depth, float* to) {
+  const int64_t whole = tile.rows / kMicroRows * kMicroRows;
   for (int64_t k = 0; k < depth; ++k) {
     const float* from = args.dy + RowOf(args.dy_gather, first + k) * args.rows + tile.row;
     const float factor = args.factor == nullptr ? 1.0f : args.factor[first + k];
-    for (int64_t r = 0; r < tile.rows; r += kMicroRows) {
-      float* packed = to + (r * depth + k * kMicroRows);
-      const int64_t count = std::min<int64_t>(kMicroRows, tile.rows - r);
-      for (int64_t i = 0; i < count; ++i) packed[i] = factor * from[r + i];
+    float* packed = to + k * kMicroRows;
+    for (int64_t r = 0; r < whole; r += kMicroRows, packed += depth * kMicroRows) {
+      for (int i = 0; i < kMicroRows; ++i) packed[i] = factor * from[r + i];
     }
+    for (int64_t i = 0; i < tile.rows - whole; ++i) packed[i] = factor * from[whole + i];
   }
 }
 

@@ -28,10 +28,75 @@ void RmsNorm(ExecContext& context, const RmsNormTrainArgs<float>& args) {
   kTrain.rms_norm(context, {args.x, args.scale, args.eps, args.n, args.width, args.y});
 }
 
+WeightMatrix Matrix(const float* values, int64_t rows, int64_t cols) {
+  return {.dtype = DType::kF32, .rows = rows, .cols = cols, .data = reinterpret_cast<const std::byte*>(values)};
+}
+
+void Scale(float* values, int64_t count, float factor) {
+  for (int64_t i = 0; i < count; ++i) values[i] *= factor;
+}
+
+/// scale * a x for all rows of the groups: [offsets.back(), rank], in scratch memory.
+template <const TrainingKernels& kTrain>
+float* LowRankInner(ExecContext& context, const LowRank<float>& adapter, std::span<const int32_t> offsets,
+                    const float* x, const int32_t* gather, int64_t cols) {
+  const int64_t count = offsets.back() * adapter.rank;
+  float* inner = context.scratch.Allocate<float>(static_cast<size_t>(count));
+  kTrain.forward(context, {x, gather, offsets, Matrix(adapter.a, adapter.rank, cols), nullptr, false, inner});
+  Scale(inner, count, adapter.scale);
+  return inner;
+}
+
+/// y[r] += scale * b (a x[gather[r]]).
+template <const TrainingKernels& kTrain>
+void AddLowRank(ExecContext& context, const LowRank<float>& adapter, std::span<const int32_t> offsets, const float* x,
+                const int32_t* gather, int64_t cols, int64_t rows, float* y) {
+  if (adapter.rank == 0) return;
+  const ScratchFrame frame(context.scratch);
+  const float* inner = LowRankInner<kTrain>(context, adapter, offsets, x, gather, cols);
+  kTrain.forward(context, {inner, nullptr, offsets, Matrix(adapter.b, rows, adapter.rank), nullptr, true, y});
+}
+
+/// What an adapter's backward pass reads and writes.
+struct LowRankRows {
+  std::span<const int32_t> offsets;
+  const float* x;
+  const int32_t* x_gather;
+  int64_t cols;
+  const float* dy;
+  const int32_t* dy_gather;
+  int64_t rows;
+  const float* factor;  // of the adapter's own gradients, not of dx
+  float* dx;            // [offsets.back(), cols] or null
+};
+
+template <const TrainingKernels& kTrain>
+void LowRankBackward(ExecContext& context, const LowRank<float>& adapter, const LowRankGradient<float>& gradient,
+                     const LowRankRows& p) {
+  if (adapter.rank == 0) return;
+  const ScratchFrame frame(context.scratch);
+  const int64_t rank = adapter.rank, count = p.offsets.back() * rank;
+  float* back = context.scratch.Allocate<float>(static_cast<size_t>(count));
+  kTrain.input_gradient(context, {p.dy, p.dy_gather, p.offsets, Matrix(adapter.b, p.rows, rank), false, back});
+  Scale(back, count, adapter.scale);
+  if (p.dx != nullptr) {
+    kTrain.input_gradient(context, {back, nullptr, p.offsets, Matrix(adapter.a, rank, p.cols), true, p.dx});
+  }
+  if (gradient.db != nullptr) {
+    const float* inner = LowRankInner<kTrain>(context, adapter, p.offsets, p.x, p.x_gather, p.cols);
+    kTrain.weight_gradient(context,
+                           {p.dy, p.dy_gather, p.factor, inner, nullptr, p.offsets, p.rows, rank, gradient.db});
+  }
+  if (gradient.da != nullptr) {
+    kTrain.weight_gradient(context, {back, nullptr, p.factor, p.x, p.x_gather, p.offsets, rank, p.cols, gradient.da});
+  }
+}
+
 template <const TrainingKernels& kTrain>
 void Linear(ExecContext& context, const LinearTrainArgs<float>& args) {
   const auto offsets = OneGroup(args.n);
   kTrain.forward(context, {args.x, nullptr, offsets, args.weight, args.bias, args.accumulate, args.y});
+  AddLowRank<kTrain>(context, args.adapter, offsets, args.x, nullptr, args.weight.cols, args.weight.rows, args.y);
 }
 
 template <const TrainingKernels& kTrain>
@@ -45,18 +110,22 @@ void LinearBackward(ExecContext& context, const LinearBackwardArgs<float>& args)
   if (args.dbias != nullptr) {
     kTrain.bias_gradient(context, {args.dy, nullptr, nullptr, offsets, args.weight.rows, args.dbias});
   }
+  LowRankBackward<kTrain>(
+      context, args.adapter, args.adapter_gradient,
+      {offsets, args.x, nullptr, args.weight.cols, args.dy, nullptr, args.weight.rows, nullptr, args.dx});
 }
 
 template <const TrainingKernels& kTrain>
 void QkvRope(ExecContext& context, const QkvRopeTrainArgs<float>& args) {
-  Linear<kTrain>(context, {args.x, args.n, args.weight, args.bias, false, args.qkv});
+  Linear<kTrain>(context, {args.x, args.n, args.weight, args.bias, false, args.qkv, args.adapter});
   kTrain.rotate(context, args.heads, args.n, args.cos, args.sin, 1.0f, args.qkv);
 }
 
 template <const TrainingKernels& kTrain>
 void QkvRopeBackward(ExecContext& context, const QkvRopeBackwardArgs<float>& args) {
   kTrain.rotate(context, args.heads, args.n, args.cos, args.sin, -1.0f, args.dqkv);
-  LinearBackward<kTrain>(context, {args.x, args.n, args.weight, args.dqkv, args.dx, args.dweight, args.dbias});
+  LinearBackward<kTrain>(context, {args.x, args.n, args.weight, args.dqkv, args.dx, args.dweight, args.dbias,
+                                   args.adapter, args.adapter_gradient});
 }
 
 /// The k largest of `logits` in descending order, ties by lower index, and their softmax.
@@ -78,7 +147,7 @@ template <const TrainingKernels& kTrain>
 void Router(ExecContext& context, const RouterTrainArgs<float>& args) {
   Routing& routing = *args.routing;
   const int64_t k = routing.experts_per_token, experts = routing.num_experts;
-  Linear<kTrain>(context, {args.x, routing.n, args.weight_matrix, args.bias, false, args.logits});
+  Linear<kTrain>(context, {args.x, routing.n, args.weight_matrix, args.bias, false, args.logits, args.adapter});
   for (int64_t t = 0; t < routing.n; ++t) {
     ChooseExperts(args.logits + t * experts, static_cast<int>(experts), static_cast<int>(k),
                   routing.expert.data() + t * k, args.weight + t * k);
@@ -101,7 +170,8 @@ void RouterBackward(ExecContext& context, const RouterBackwardArgs<float>& args)
       dlogits[t * experts + routing.expert[static_cast<size_t>(t * k + j)]] = weight[j] * (dweight[j] - mean);
     }
   }
-  LinearBackward<kTrain>(context, {args.x, routing.n, args.weight_matrix, dlogits, args.dx, args.dmatrix, args.dbias});
+  LinearBackward<kTrain>(context, {args.x, routing.n, args.weight_matrix, dlogits, args.dx, args.dmatrix, args.dbias,
+                                   args.adapter, args.adapter_gradient});
 }
 
 template <const TrainingKernels& kTrain>
@@ -109,6 +179,8 @@ void MoeGateUp(ExecContext& context, const MoeGateUpTrainArgs<float>& args) {
   const Routing& routing = *args.routing;
   kTrain.forward(
       context, {args.x, routing.grouped_token.data(), routing.expert_offsets, args.weight, args.bias, false, args.pre});
+  AddLowRank<kTrain>(context, args.adapter, routing.expert_offsets, args.x, routing.grouped_token.data(),
+                     args.weight.cols, args.weight.rows, args.pre);
   kTrain.swiglu(context, args.pre, routing.n * routing.experts_per_token, args.weight.rows / 2, args.limit, args.h);
 }
 
@@ -120,6 +192,9 @@ void MoeGateUpBackward(ExecContext& context, const MoeGateUpBackwardArgs<float>&
   kTrain.swiglu_backward(context, args.dh, choices, rows / 2, args.limit, args.pre);
   float* dx = context.scratch.Allocate<float>(static_cast<size_t>(choices * cols));
   kTrain.input_gradient(context, {args.pre, nullptr, routing.expert_offsets, args.weight, false, dx});
+  LowRankBackward<kTrain>(
+      context, args.adapter, args.adapter_gradient,
+      {routing.expert_offsets, args.x, routing.grouped_token.data(), cols, args.pre, nullptr, rows, nullptr, dx});
   kTrain.combine(context, routing, nullptr, dx, cols, args.dx);
   if (args.dweight != nullptr) {
     kTrain.weight_gradient(context, {args.pre, nullptr, nullptr, args.x, routing.grouped_token.data(),
@@ -137,6 +212,8 @@ void MoeDown(ExecContext& context, const MoeDownTrainArgs<float>& args) {
   const int64_t choices = routing.n * routing.experts_per_token;
   float* y = context.scratch.Allocate<float>(static_cast<size_t>(choices * args.weight.rows));
   kTrain.forward(context, {args.h, nullptr, routing.expert_offsets, args.weight, args.bias, false, y});
+  AddLowRank<kTrain>(context, args.adapter, routing.expert_offsets, args.h, nullptr, args.weight.cols, args.weight.rows,
+                     y);
   kTrain.combine(context, routing, args.routing_weight, y, args.weight.rows, args.x);
 }
 
@@ -147,12 +224,13 @@ void MoeDownBackward(ExecContext& context, const MoeDownBackwardArgs<float>& arg
   const int64_t choices = routing.n * routing.experts_per_token, rows = args.weight.rows, cols = args.weight.cols;
   const int32_t* token = routing.grouped_token.data();
   kTrain.input_gradient(context, {args.dx, token, routing.expert_offsets, args.weight, false, args.dh});
-  kTrain.weigh_down_gradient(context, args);
-  if (args.dweight == nullptr && args.dbias == nullptr) return;
   float* factor = context.scratch.Allocate<float>(static_cast<size_t>(choices));
   for (int64_t i = 0; i < choices; ++i) {
     factor[routing.grouped_row[static_cast<size_t>(i)]] = args.routing_weight[i];
   }
+  LowRankBackward<kTrain>(context, args.adapter, args.adapter_gradient,
+                          {routing.expert_offsets, args.h, nullptr, cols, args.dx, token, rows, factor, args.dh});
+  kTrain.weigh_down_gradient(context, args);
   if (args.dweight != nullptr) {
     kTrain.weight_gradient(context,
                            {args.dx, token, factor, args.h, nullptr, routing.expert_offsets, rows, cols, args.dweight});
@@ -173,17 +251,18 @@ void CrossEntropy(ExecContext& context, const CrossEntropyArgs<float>& args) {
   const int64_t vocab = args.weight.rows, width = args.weight.cols;
   const int64_t fitting = kLogitBytes / (vocab * static_cast<int64_t>(sizeof(float)));
   const int64_t most = std::min(args.n, std::clamp(fitting, kMinLogitRows, kMaxLogitRows));
-  const bool gradient = args.dhidden != nullptr || args.dweight != nullptr;
+  const bool gradient = args.dhidden != nullptr || args.dweight != nullptr || args.adapter_gradient.db != nullptr;
   float* logits = context.scratch.Allocate<float>(static_cast<size_t>(most * vocab));
   for (int64_t first = 0; first < args.n; first += most) {
     const int64_t count = std::min(most, args.n - first);
     const float* hidden = args.hidden + first * width;
-    Linear<kTrain>(context, {hidden, count, args.weight, nullptr, false, logits});
+    Linear<kTrain>(context, {hidden, count, args.weight, nullptr, false, logits, args.adapter});
     kTrain.softmax_loss(context, logits, count, vocab, args.target.data() + first, args.factor.data() + first, gradient,
                         args.row_loss + first);
     if (!gradient) continue;
     float* dhidden = args.dhidden == nullptr ? nullptr : args.dhidden + first * width;
-    LinearBackward<kTrain>(context, {hidden, count, args.weight, logits, dhidden, args.dweight, nullptr});
+    LinearBackward<kTrain>(context, {hidden, count, args.weight, logits, dhidden, args.dweight, nullptr, args.adapter,
+                                     args.adapter_gradient});
   }
 }
 

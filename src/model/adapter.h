@@ -1,0 +1,104 @@
+// Adapters of low rank (LoRA, Hu et al., arXiv 2106.09685) beside the frozen matrices of a model: which tensors they
+// have, and how the passes of training and of inference read them.
+//
+// A target is a canonical weight's name without layer and ".weight": q, k, v, out, router, gate_up, down, unembedding.
+// With W [rows, cols] of a target, `lora_a` is [rank, cols] and `lora_b` [rows, rank]; experts have one pair each, as
+// [E, rank, cols] and [E, rows, rank]. The layer computes W x + bias + alpha / rank * lora_b (lora_a x).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/flat_parameters.h"
+#include "ops/ops.h"
+
+namespace gptoss {
+
+struct AdapterOptions {
+  int rank = 8;
+  double alpha = 16;
+  std::vector<std::string> targets = {"q", "k", "v", "out", "gate_up", "down"};
+  double scale() const { return alpha / rank; }
+  bool operator==(const AdapterOptions&) const = default;
+};
+
+/// Replaces the groups "attention" (q, k, v, out), "experts" (gate_up, down), "all", and the names of the Hugging Face
+/// layout (q_proj, o_proj, gate_up_proj, lm_head, …) by targets, in the model's order and once each.
+/// On failure: kInvalidArgument naming what is no target, a rank outside [1, 1024], or an alpha that is not above 0.
+Result<AdapterOptions> CheckAdapter(AdapterOptions options);
+
+/// All tensors of an adapter, one after the other in one array. `options` have been checked.
+class AdapterLayout {
+ public:
+  AdapterLayout(const ModelConfig& config, const AdapterOptions& options);
+  const ModelConfig& config() const { return config_; }
+  const AdapterOptions& options() const { return options_; }
+  /// "layers.N.TARGET.lora_a", "layers.N.TARGET.lora_b", "unembedding.lora_a", …
+  const std::vector<FlatTensor>& tensors() const { return tensors_; }
+  size_t size() const { return size_; }
+  bool Has(std::string_view target) const;
+  /// Null when the adapter has no such tensor.
+  const FlatTensor* Find(std::string_view name) const;
+
+ private:
+  void Add(const std::string& name, std::vector<uint64_t> shape);
+  ModelConfig config_;
+  AdapterOptions options_;
+  std::vector<FlatTensor> tensors_;
+  size_t size_ = 0;
+};
+
+/// lora_a uniform within 1 / sqrt(cols), lora_b 0, so that the adapted model begins as the frozen one.
+std::vector<float> InitialAdapter(const AdapterLayout& layout, uint64_t seed);
+
+/// How a pass of training reads an adapter. q, k and v are one matrix there: their lora_b become one block-diagonal
+/// matrix, which this object holds. T: float or double.
+template <typename T>
+class AdapterBinding {
+ public:
+  explicit AdapterBinding(const AdapterLayout& layout);
+  /// Puts the adapter of `values` [layout.size()] into `parameters`; to be called again when values have changed. Both
+  /// this object and `values` must outlive the use of `parameters`.
+  void Bind(const T* values, ModelParameters<T>* parameters);
+  /// Likewise for gradients; afterwards CollectGradients puts those of q, k and v into their places.
+  void BindGradients(T* gradient, ModelGradients<T>* gradients);
+  void CollectGradients(T* gradient);
+
+ private:
+  struct Part {
+    size_t offset;  // of lora_b in the array
+    int64_t first_row, rows, first_col;
+  };
+  LowRank<T> Of(const T* values, const std::string& name) const;
+  LowRankGradient<T> GradientOf(T* gradient, const std::string& name) const;
+
+  AdapterLayout layout_;
+  int64_t fused_rank_ = 0;                // of q, k and v together
+  std::vector<std::vector<Part>> parts_;  // [layers]
+  std::vector<T> fused_b_, fused_db_;     // [layers, qkv_size, fused_rank]
+};
+
+/// The adapter as inference reads it: ranks padded to a multiple of 32, the scale inside b. Several adapters add up.
+class AdapterWeights {
+ public:
+  struct Layer {
+    LowRankUpdate qkv, out, router, gate_up, down;
+  };
+  /// `values` are those of the layouts, all of one model. At least one.
+  static std::unique_ptr<AdapterWeights> Make(std::span<const AdapterLayout> layouts,
+                                              std::span<const std::vector<float>> values);
+  const Layer& layer(int n) const { return layers_[static_cast<size_t>(n)]; }
+  const LowRankUpdate& unembedding() const { return unembedding_; }
+  uint64_t bytes() const { return memory_.size() * sizeof(float); }
+
+ private:
+  std::vector<float> memory_;
+  std::vector<Layer> layers_;
+  LowRankUpdate unembedding_;
+};
+
+}  // namespace gptoss
