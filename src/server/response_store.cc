@@ -17,6 +17,7 @@ namespace {
 constexpr int64_t kSchemaVersion = 1;
 constexpr int64_t kPageBytes = 4096;
 constexpr int kEvictAtOnce = 64;
+constexpr int64_t kMaxBytesInMemory = 128 << 20;
 
 // Totals are kept by triggers, so that bounding costs no scan.
 constexpr char kSchema[] = R"(
@@ -73,6 +74,12 @@ Result<int64_t> Meta(Sqlite& db, std::string_view name) {
   return found ? query.Int(0) : 0;
 }
 
+StoreLimits InMemory(StoreLimits limits) {
+  limits.max_bytes = std::min(limits.max_bytes, kMaxBytesInMemory);
+  limits.max_turn_bytes = 0;  // whoever keeps turns here has them in memory already
+  return limits;
+}
+
 /// The ids of the items in a JSON array.
 void AddItemIds(const Json* items, std::set<std::string>* ids) {
   if (items == nullptr || !items->is_array()) return;
@@ -87,7 +94,8 @@ ResponseStore::ResponseStore(std::string path, StoreLimits limits, Log log)
     : path_(std::move(path)), limits_(limits), log_(std::move(log)) {}
 
 Result<std::unique_ptr<ResponseStore>> ResponseStore::Open(const std::string& path, StoreLimits limits, Log log) {
-  std::unique_ptr<ResponseStore> store(new ResponseStore(path, limits, std::move(log)));
+  std::unique_ptr<ResponseStore> store(
+      new ResponseStore(path, path.empty() ? InMemory(limits) : limits, std::move(log)));
   Status status = store->Connect();
   if (status.code() == StatusCode::kCorruptData) status = store->SetAside(status);
   if (!status.ok()) return status.WithContext("response store");
@@ -217,6 +225,7 @@ void ResponseStore::Enqueue(Op op) {
 void ResponseStore::Put(StoredResponse response, Done done) { Enqueue(PutOp{std::move(response), std::move(done)}); }
 
 void ResponseStore::PutTurn(std::vector<std::string> keys, std::string blob) {
+  if (path_.empty()) return;
   Enqueue(TurnOp{std::move(keys), std::move(blob)});
 }
 
@@ -259,7 +268,7 @@ void ResponseStore::WriteBatch(std::vector<Op>& batch) {
     }
     // What fits alone is not to fail for what does not.
     for (size_t i = 0; i < batch.size() && !status.ok(); ++i) {
-      statuses[i] = writer_ == nullptr ? status : Apply(batch, i, i + 1, &found);
+      statuses[i] = Apply(batch, i, i + 1, &found);
     }
   }
   for (size_t i = 0; i < batch.size(); ++i) {
@@ -273,6 +282,7 @@ void ResponseStore::WriteBatch(std::vector<Op>& batch) {
 }
 
 Status ResponseStore::Apply(std::vector<Op>& ops, size_t begin, size_t end, std::vector<bool>* outcomes) {
+  if (writer_ == nullptr) return IoError(path_ + ": could not be opened again");
   GPTOSS_RETURN_IF_ERROR(writer_->Execute("BEGIN IMMEDIATE"));
   Status status;
   for (size_t i = begin; i < end && status.ok(); ++i) {

@@ -46,9 +46,10 @@ class ResponseStore : public TurnStorage {
   using Done = std::function<void(const Status&)>;
   using Log = std::function<void(const std::string&)>;
 
-  /// `path` empty: in memory. A file that is damaged is renamed to "PATH.damaged-SECONDS" and begun anew, which `log`
-  /// is told. Responses that were being computed when the process died are marked as failed.
-  /// On failure: kIo or kResourceExhausted, naming the file; kInvalidArgument for a file of a newer program.
+  /// `path` empty: in memory, at most 128 MiB of responses and no turns. A file that is damaged is renamed to
+  /// "PATH.damaged-SECONDS" and begun anew, which `log` is told. Responses that were being computed when the process
+  /// died are marked as failed. On failure: kIo or kResourceExhausted, naming the file; kInvalidArgument for a file of
+  /// a newer program.
   static Result<std::unique_ptr<ResponseStore>> Open(const std::string& path, StoreLimits limits = {}, Log log = {});
   /// Writes what is waiting.
   ~ResponseStore() override;

@@ -96,7 +96,7 @@ TEST_F(OllamaTest, OptionsReachTheTurn) {
     EXPECT_EQ(answer->status(), 200) << answer->body();
     return http.turns.requests().back();
   };
-  EXPECT_EQ(turn({}).effort, ReasoningEffort::kMedium);
+  EXPECT_EQ(turn(Json::object()).effort, ReasoningEffort::kMedium);
   EXPECT_EQ(turn({{"think", "high"}}).effort, ReasoningEffort::kHigh);
   EXPECT_TRUE(turn({{"think", false}}).no_reasoning);
   EXPECT_FALSE(turn({{"think", true}}).no_reasoning);

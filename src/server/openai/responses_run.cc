@@ -228,6 +228,8 @@ void ResponseRun::OnFinish(const TurnResult& result) {
 }
 
 void ResponseRun::Deliver(const Status& stored) {
+  // Whoever has the answer may ask for the response at once, and is to find the stored one.
+  if (live_ != nullptr) live_->Remove(id_, background() && !stored.ok());
   std::unique_lock lock(mutex_);
   if (!stored.ok()) builder_.StorageFailed(stored);
   const std::string end = EventText(builder_.EndEvent());
@@ -252,7 +254,6 @@ void ResponseRun::Deliver(const Status& stored) {
     }
   }
   for (const auto& waiting : waiting_for_end) SendJson(*waiting, 200, response);
-  if (live_ != nullptr) live_->Remove(id_, background() && !stored.ok());
 }
 
 }  // namespace gptoss::server

@@ -279,7 +279,9 @@ TEST_F(ResponsesTest, AClientThatLeavesEndsItsTurn) {
     http.turns.Push({{Thinks({"a"}), Answers({"b"})}});
     const int before = http.turns.cancelled();
     const auto answer = http.Call("POST", "/v1/responses", {{"input", "q"}, {"stream", stream}});
-    if (stream) ASSERT_TRUE(answer->WaitFor("response.created"));
+    if (stream) {
+      ASSERT_TRUE(answer->WaitFor("response.created"));
+    }
     answer->Close();
     EXPECT_EQ(http.turns.cancelled(), before + 1);
   }

@@ -1,0 +1,57 @@
+// Sessions of the Codex CLI against `gptoss serve`: codex.mjs GPTOSS CODEX [SESSIONS]
+// CODEX is the program of the npm package @openai/codex. The model is noise: it calls Codex's real tools with whatever
+// their schemas allow, in a sandbox that may write nothing, and a session ends with its first answer.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { scratchFolder, startServer } from './server.mjs';
+
+const [gptoss, codex, sessions = '3'] = process.argv.slice(2);
+const SESSION_MS = 300_000;
+const server = await startServer(gptoss, ['--context', '32768', '--store', join(scratchFolder(), 'responses.db')]);
+
+function session(home, work) {
+  writeFileSync(join(home, 'config.toml'), `model = "gpt-oss-20b"
+model_provider = "local"
+model_context_window = 32768
+[model_providers.local]
+name = "local"
+base_url = "${server.url}/v1"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+`);
+  return new Promise((resolve) => {
+    const flags = ['exec', '--json', '--skip-git-repo-check', '--sandbox', 'read-only', 'Look around and say what you see.'];
+    const child = spawn(codex, flags, { cwd: work, env: { ...process.env, CODEX_HOME: home }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let out = '', err = '';
+    child.stdout.on('data', (bytes) => (out += bytes));
+    child.stderr.on('data', (bytes) => (err += bytes));
+    const timer = setTimeout(() => child.kill('SIGKILL'), SESSION_MS);
+    child.on('exit', (code) => {
+      clearTimeout(timer);
+      resolve({ code, err, events: out.trim().split('\n').filter(Boolean).map((line) => JSON.parse(line)) });
+    });
+  });
+}
+
+let calls = 0;
+for (let i = 0; i < Number(sessions); i++) {
+  // Codex refuses a home below the folder for temporary files.
+  const root = join(homedir(), '.cache', `gptoss-codex-${process.pid}-${i}`);
+  const [home, work] = [join(root, 'home'), join(root, 'work')];
+  mkdirSync(home, { recursive: true });
+  mkdirSync(work, { recursive: true });
+  const { code, err, events } = await session(home, work);
+  const types = events.map((event) => event.type);
+  const items = events.filter((event) => event.type === 'item.completed').map((event) => event.item);
+  calls += items.filter((item) => !['agent_message', 'reasoning', 'error'].includes(item.type)).length;
+  assert.equal(code, 0, err);
+  assert.ok(types.includes('turn.completed'), JSON.stringify(events.slice(-3)));
+  assert.ok(!types.includes('turn.failed'));
+  console.log(`ok      session ${i + 1}: ${items.map((item) => item.type).join(' ')}`);
+}
+console.log(`${sessions} sessions, ${calls} calls of tools`);
+process.exit(0);
