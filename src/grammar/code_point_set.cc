@@ -1,6 +1,8 @@
 #include "grammar/code_point_set.h"
 
 #include <utf8proc.h>
+#include <map>
+#include <mutex>
 
 #include <algorithm>
 #include <array>
@@ -167,6 +169,11 @@ Result<CodePointSet> PropertyClass(std::string_view name) {
   if (wanted == 0) {
     return Unsupported("\\p{" + std::string(name) + "}: only general categories, Any and ASCII are supported");
   }
+  // A million look-ups; an expression may name a property thousands of times.
+  static std::mutex mutex;
+  static std::map<uint32_t, CodePointSet>* const known = new std::map<uint32_t, CodePointSet>();
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (const auto it = known->find(wanted); it != known->end()) return it->second;
   std::vector<CodePointRange> ranges;
   for (uint32_t c = 0; c <= kLast; ++c) {
     if ((wanted >> utf8proc_category(static_cast<utf8proc_int32_t>(c)) & 1) == 0) continue;
@@ -176,7 +183,7 @@ Result<CodePointSet> PropertyClass(std::string_view name) {
       ranges.push_back({c, c});
     }
   }
-  return CodePointSet::Of(std::move(ranges));
+  return known->emplace(wanted, CodePointSet::Of(std::move(ranges))).first->second;
 }
 
 }  // namespace gptoss

@@ -271,6 +271,11 @@ class SchemaCompiler {
         const NodeId open = builder_.NewNode();
         builder_.Bytes(builder_.Start(*rule), '"', '"', open);
         builder_.Repeat(open, CharacterRule(), 0, kUnbounded, key);
+      } else if (names.empty() && patterns.size() == 1 && chosen == 1) {
+        // As it is written: its repetitions stay counters.
+        const NodeId open = builder_.NewNode();
+        builder_.Bytes(builder_.Start(*rule), '"', '"', open);
+        GPTOSS_RETURN_IF_ERROR(EmitRegex(*patterns[0].first, TextForm::kJson, open, key, &builder_));
       } else {
         CharDfa dfa = CharDfa::FromTexts(names).Complement();
         for (size_t i = 0; i < dfas.size(); ++i) {

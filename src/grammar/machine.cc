@@ -293,6 +293,8 @@ template <typename OnNode>
 void Machine::WalkTrie(const FlatTrie& trie, StateId state, const OnNode& on_node) {
   std::array<const Row*, FlatTrie::kMaxDepth + 1> rows;
   rows[0] = &RowOf(state);
+  StateId last = kDead;  // most steps lead where the one before led
+  const Row* last_row = nullptr;
   ++counters_.walks;
   const uint32_t size = static_cast<uint32_t>(trie.nodes.size());
   for (uint32_t i = 0; i < size && !overflow_;) {
@@ -303,7 +305,11 @@ void Machine::WalkTrie(const FlatTrie& trie, StateId state, const OnNode& on_nod
       continue;
     }
     if (node.value_count != 0) on_node(node, to);
-    if (++i < node.end) rows[node.depth + size_t{1}] = &RowOf(to);
+    if (++i < node.end) {
+      if (to != last) last_row = &RowOf(to);
+      last = to;
+      rows[node.depth + size_t{1}] = last_row;
+    }
     ++counters_.walked_nodes;
   }
 }

@@ -108,13 +108,20 @@ RuleId ClassRule(const CodePointSet& set, TextForm form, AutomatonBuilder* build
 }
 
 Status EmitRegex(const Regex& regex, TextForm form, NodeId from, NodeId to, AutomatonBuilder* builder) {
+  if (builder->full()) return {};
   switch (regex->kind) {
     case RegexNode::Kind::kEmpty:
       builder->Empty(from, to);
       return {};
-    case RegexNode::Kind::kClass:
-      EmitClass(regex->set, form, from, to, builder);
+    case RegexNode::Kind::kClass: {
+      constexpr size_t kFewRanges = 32;  // what has more is written once and called
+      if (regex->set.ranges().size() > kFewRanges) {
+        builder->Call(from, ClassRule(regex->set, form, builder), to);
+      } else {
+        EmitClass(regex->set, form, from, to, builder);
+      }
       return {};
+    }
     case RegexNode::Kind::kConcat:
       for (size_t i = 0; i < regex->parts.size(); ++i) {
         const NodeId next = i + 1 == regex->parts.size() ? to : builder->NewNode();
@@ -130,6 +137,11 @@ Status EmitRegex(const Regex& regex, TextForm form, NodeId from, NodeId to, Auto
       if (regex->min == 0 && regex->max == 1) {
         builder->Empty(from, to);
         return EmitRegex(part, form, from, to, builder);
+      }
+      // A few characters are written out: what repeats them, such as (x|%[0-9a-f]{2})*, then has no calls.
+      constexpr uint32_t kFewCopies = 4;
+      if (regex->min == regex->max && regex->max <= kFewCopies && part->kind == RegexNode::Kind::kClass) {
+        return EmitRegex(ConcatRegex(std::vector<Regex>(regex->max, part)), form, from, to, builder);
       }
       RuleId rule = 0;
       if (part->kind == RegexNode::Kind::kClass) {

@@ -35,10 +35,8 @@ std::map<std::string, std::string> Patterns() {
   const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]";
   out["email"] = atom + "{1,16}(?:\\." + atom + "{1,15}){0,3}@" + label + "(?:\\." + label + "){1,3}";
   // RFC 1123, section 2.1; labels with "--" as their third and fourth character belong to IDNA and are left out.
-  const std::string plain =
-      "[A-Za-z0-9](?:[A-Za-z0-9]|[A-Za-z0-9-][A-Za-z0-9]|"
-      "[A-Za-z0-9-](?:[A-Za-z0-9][A-Za-z0-9-]|-[A-Za-z0-9])[A-Za-z0-9-]{0,28}[A-Za-z0-9])?";
-  out["hostname"] = plain + "(?:\\." + plain + "){0,6}";  // at most 237 characters of the 253
+  const std::string plain = "(?:[A-Za-z0-9]{1,61}|[A-Za-z0-9]{1,17}(?:-[A-Za-z0-9]{1,10}){1,4})";
+  out["hostname"] = plain + "(?:\\." + plain + "){0,3}";  // at most 247 characters of the 253
   const std::string byte = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
   const std::string ipv4 = byte + "(?:\\." + byte + "){3}";
   out["ipv4"] = ipv4;
@@ -54,7 +52,7 @@ std::map<std::string, std::string> Patterns() {
   }
   out["ipv6"] = ipv6;
   out["uuid"] = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}";
-  // RFC 3986: absolute, hosts by name or IPv4 or IPv6.
+  // RFC 3986: absolute, not only a scheme, hosts by name or IPv4 or IPv6.
   const std::string pct = "%[0-9A-Fa-f]{2}";
   const std::string pchar = "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|" + pct + ")";
   const std::string tail = "(?:\\?(?:" + pchar + "|[/?])*)?(?:#(?:" + pchar + "|[/?])*)?";
@@ -63,7 +61,7 @@ std::map<std::string, std::string> Patterns() {
   const std::string path = "(?:/" + pchar + "*)*";
   const std::string segments = pchar + "+(?:/" + pchar + "*)*";
   out["uri"] =
-      "[A-Za-z][A-Za-z0-9+.-]{0,31}:(?://" + authority + path + "|/(?:" + segments + ")?|" + segments + ")?" + tail;
+      "[A-Za-z][A-Za-z0-9+.-]{0,31}:(?://" + authority + path + "|/(?:" + segments + ")?|" + segments + ")" + tail;
   return out;
 }
 

@@ -1,6 +1,7 @@
 // What a model of random weights writes under schemas and turn grammars, judged by ajv.
 //
-//   node random_outputs.mjs PATH_TO_RANDOM_OUTPUTS [--schemas N] [--seeds N] [--turns N] [--seed S]    (after npm ci in this folder)
+//   node random_outputs.mjs PATH_TO_RANDOM_OUTPUTS [--schemas N] [--seeds N] [--turns N] [--seed S] [--part I --parts N]
+//   (after npm ci in this folder)
 //
 // Part 1: so many schemas, drawn from the JSON Schema Test Suite, from OpenAI's documented examples and from
 // tests/data/schemas, alone and put together, each sampled with so many seeds: every document parses and is valid.
@@ -21,6 +22,7 @@ if (!binary) {
 }
 const option = (name, value) => (flags.includes(name) ? Number(flags[flags.indexOf(name) + 1]) : value);
 const wanted = option('--schemas', 200), seeds = option('--seeds', 20), turns = option('--turns', 10000), seed = option('--seed', 1);
+const part = option('--part', 0), parts = option('--parts', 1);  // of the schemas, for several processes
 
 function validator(schema) {
   const ajv = new Ajv({ strict: false });
@@ -98,7 +100,7 @@ function checkDocuments() {
   const supported = Array(sources.length).fill(true);
   for (const line of run(['documents', '0'], sources)) supported[line.index] = false;
 
-  const schemas = draw(sources, supported);
+  const schemas = draw(sources, supported).filter((_, i) => i % parts === part);
   let documents = 0, unfinished = 0;
   for (const line of run(['documents', String(seeds)], schemas)) {
     if (line.text === undefined) {

@@ -66,7 +66,7 @@ int Documents(size_t seeds, const std::shared_ptr<const TokenIndex>& tokens,
     options.allow_analysis = options.allow_preamble = false;
     for (size_t s = 0; s < seeds; ++s) {
       // Half end by the model's own choice as a rule, half are led to their end by the limit.
-      options.max_tokens = s % 2 == 0 ? 1000 : 100;
+      options.max_tokens = s % 2 == 0 ? 300 : 60;
       options.answer_reserve = options.max_tokens - 1;
       const auto grammar = TurnGrammar::Create(tokens, options);
       const RandomOutput output = DrawTurn(*grammar, logits, Mix64(s) + i, options.max_tokens, s % 2 == 0);
