@@ -194,6 +194,19 @@ class Tokenizer(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn("300 conversations", done.stderr)
 
+    def test_eval_counts_every_family(self):
+        done = subprocess.run([BINARY, "eval", "--suite", SUITE, "--limit", "1", "--effort", "low", "--max-tokens", "8",
+                               "--failures", "--json", "--quiet"], capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result, = json.loads(done.stdout)["results"]
+        self.assertEqual(len(result["families"]), 16)
+        self.assertEqual(sum(family["items"] for family in result["families"].values()), 16)
+        self.assertEqual(result["all"]["right"] + len(result["failures"]), 16)
+        for arguments, word in [(["--suite", "/nonexistent.jsonl"], "/nonexistent.jsonl"), (["--suite", __file__], ":1")]:
+            done = subprocess.run([BINARY, "eval", *arguments], capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(word, done.stderr)
+
 
 if __name__ == "__main__":
     if len(sys.argv) > 3:
