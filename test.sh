@@ -73,6 +73,11 @@ for step in "${steps[@]}"; do
       check "tokenizer against tiktoken and gpt-tokenizer" node tests/oracles/tokenizer.mjs build/release/gptoss
       check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/grammar
       check "schemas against the JSON Schema test suite and ajv" node tests/grammar/schema_suite.mjs build/release/gptoss
+      check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/server
+      check "Chat completions against openai, ai and @openai/agents" node tests/server/chat.mjs build/release/gptoss
+      check "Responses API against openai and @openai/agents" node tests/server/responses.mjs build/release/gptoss
+      check "Messages API against @anthropic-ai/sdk" node tests/server/anthropic.mjs build/release/gptoss
+      check "Ollama API against ollama" node tests/server/ollama.mjs build/release/gptoss
       ;;
     aarch64)
       note "ops on 64-bit Arm, under emulation"
@@ -85,8 +90,8 @@ for step in "${steps[@]}"; do
     tsan)
       note "thread sanitizer"
       # The pool alone, and whole forward passes of several sequences; the long cache tests would take too long here.
-      export GTEST_FILTER='ThreadPool.*:ScratchArena.*:CacheTest.SequencesDoNotDisturbEachOther'
-      if build tsan parallel_test cache_test; then ctests tsan -R '^(parallel_test|cache_test)$'; else failed=$((failed + 1)); fi
+      export GTEST_FILTER='ThreadPool.*:ScratchArena.*:CacheTest.SequencesDoNotDisturbEachOther:HttpServerTest.*'
+      if build tsan parallel_test cache_test server_http_test; then ctests tsan -R '^(parallel_test|cache_test|server_http_test)$'; else failed=$((failed + 1)); fi
       unset GTEST_FILTER
       ;;
     fuzz)

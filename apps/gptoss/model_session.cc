@@ -96,7 +96,8 @@ RunnerOptions RunnerOptionsOf(const ModelFlags& flags, const ModelConfig& config
           .max_sequences = flags.sequences,
           .chunk_tokens = flags.chunk,
           .kv_dtype = flags.exact ? DType::kF32 : DType::kBF16,
-          .total_context = flags.total_context};
+          .total_context = flags.total_context,
+          .cache_bytes = flags.cache_bytes};
 }
 
 int ThreadsOf(const ModelFlags& flags) {

@@ -26,6 +26,7 @@ struct ModelFlags {
   int context = 8192;
   int sequences = 1;
   int64_t total_context = 0;  // tokens of all sequences together; 0: each may have the whole context
+  uint64_t cache_bytes = 0;   // for prefixes of earlier sequences
   int threads = 0;            // 0: one per core
   int chunk = 512;
   bool exact = false;

@@ -61,6 +61,18 @@ void AddEngineFlags(CLI::App& command, ServeFlags* flags) {
                   "Tokens of all requests together that the key-value cache holds (default: twice --context)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->group(group);
+  command
+      .add_option("--prompt-cache-mib", flags->prompt_cache_mib,
+                  "Memory for the beginnings of earlier prompts, which later ones need not compute again, MiB; 0: off")
+      ->check(CLI::Range(0, 1 << 24))
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--cache-dir", flags->cache_dir, "Folder in which they outlast the process (default: none)")
+      ->group(group);
+  command.add_option("--cache-dir-mib", flags->cache_dir_mib, "Most that this folder may grow to, MiB")
+      ->check(CLI::Range(1, 1 << 30))
+      ->group(group)
+      ->capture_default_str();
   command.add_option("--max-waiting", flags->max_waiting, "Most requests in the queue; more are told to come again")
       ->check(CLI::Range(0, 1 << 20))
       ->group(group)
@@ -96,11 +108,15 @@ EngineOptions EngineOptionsOf(ServeFlags* flags) {
   flags->model.sequences = flags->parallel;
   flags->model.total_context = std::max<int64_t>(flags->cache_tokens, flags->model.context);
   if (flags->cache_tokens == 0) flags->model.total_context = int64_t{2} * flags->model.context;
+  flags->model.cache_bytes = static_cast<uint64_t>(flags->prompt_cache_mib) << 20;
   flags->http.limits.max_body_bytes = static_cast<size_t>(flags->max_body_mib) << 20;
   EngineOptions options;
   options.max_running = flags->parallel;
   options.max_waiting = flags->max_waiting;
   options.max_speculation = flags->max_speculation;
+  options.cache_bytes = flags->model.cache_bytes;
+  options.cache_dir = flags->cache_dir;
+  options.cache_dir_bytes = static_cast<uint64_t>(flags->cache_dir_mib) << 20;
   return options;
 }
 

@@ -20,6 +20,9 @@ struct ServeFlags {
   std::string key_file, store, log_file;
   int parallel = 16, max_waiting = 2048, max_speculation = 0;
   int64_t cache_tokens = 0;
+  int prompt_cache_mib = 512;
+  std::string cache_dir;
+  int cache_dir_mib = 8192;
   int max_body_mib = 64;
   int drain_seconds = 30;
   bool withhold_reasoning = false;

@@ -29,10 +29,10 @@ TurnReader::TurnReader(StreamParser parser, std::shared_ptr<const Tokenizer> tok
       spoken_(1) {}
 
 bool TurnReader::Add(const SampledToken& token) {
-  if (over_) return false;
+  if (over_) return !stops_.matched();
   if (options_.raw) {
     AddRaw(token);
-    return !over_;
+    return !stops_.matched();
   }
   KeepToken(token.id);
   const bool is_content = parser_.in_content() && !tokenizer_->IsSpecial(token.id);
@@ -46,7 +46,8 @@ bool TurnReader::Add(const SampledToken& token) {
   for (const ParseEvent& event : events_) {
     if (!over_) Handle(event);
   }
-  return !over_;
+  // An answer's end is the engine's to see: it knows whether the model or a limit brought it about.
+  return !stops_.matched();
 }
 
 void TurnReader::BeginRaw() {

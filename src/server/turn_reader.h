@@ -27,7 +27,7 @@ class TurnReader {
   static Result<TurnReader> Create(std::shared_ptr<const Tokenizer> tokenizer, const TurnReaderOptions& options,
                                    TurnListener* listener);
 
-  /// False when nothing more is wanted: a stop sequence was met, or the answer is complete.
+  /// False when nothing more is wanted: a stop sequence was met.
   bool Add(const SampledToken& token);
   /// The tokens have ended. What is open ends as it is; an unfinished header is dropped.
   void Finish();
