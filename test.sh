@@ -73,6 +73,7 @@ for step in "${steps[@]}"; do
       check "tokenizer against tiktoken and gpt-tokenizer" node tests/oracles/tokenizer.mjs build/release/gptoss
       check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/grammar
       check "schemas against the JSON Schema test suite and ajv" node tests/grammar/schema_suite.mjs build/release/gptoss
+      check "random turns and documents against ajv" node tests/grammar/random_outputs.mjs build/release/tests/grammar/random_outputs --schemas 110 --seeds 1 --turns 100
       check "install" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/server
       check "Chat completions against openai, ai and @openai/agents" node tests/server/chat.mjs build/release/gptoss
       check "Responses API against openai and @openai/agents" node tests/server/responses.mjs build/release/gptoss

@@ -80,8 +80,7 @@ Result<ChatTurn> ChatSession::Answer(AnswerListener* listener, const std::functi
   request.stop_tokens = {format.return_, format.call};
   if (format.end_of_text >= 0) request.stop_tokens.push_back(format.end_of_text);
 
-  std::unique_ptr<TokenConstraint> constraint;
-  GPTOSS_ASSIGN_OR_RETURN(constraint, ConstraintOf(prompt.size()));
+  GPTOSS_ASSIGN_OR_RETURN(const std::unique_ptr<TokenConstraint> constraint, ConstraintOf(prompt.size()));
   request.constraint = constraint.get();
   request.detect_repetition = options_.detect_repetition;
 

@@ -35,8 +35,8 @@ void Check(const std::string& name, Result<Automaton> automaton, Outcome expecte
     return;
   }
   MachineLimits limits;
-  limits.max_states = 100'000;
-  limits.max_frames = 200'000;
+  limits.max_states = 20'000;
+  limits.max_frames = 40'000;
   const auto machine = Machine::Create(*std::move(automaton), nullptr, limits);
   machine->Need(machine->start());
   for (const std::string& text : texts) {
