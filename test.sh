@@ -91,8 +91,8 @@ for step in "${steps[@]}"; do
     tsan)
       note "thread sanitizer"
       # The pool alone, and whole forward passes of several sequences; the long cache tests would take too long here.
-      export GTEST_FILTER='ThreadPool.*:ScratchArena.*:CacheTest.SequencesDoNotDisturbEachOther:HttpServerTest.*'
-      if build tsan parallel_test cache_test server_http_test; then ctests tsan -R '^(parallel_test|cache_test|server_http_test)$'; else failed=$((failed + 1)); fi
+      export GTEST_FILTER='ThreadPool.*:ScratchArena.*:CacheTest.SequencesDoNotDisturbEachOther:HttpServerTest.*:EngineTest.ThreadsMayDoAsTheyLike'
+      if build tsan parallel_test cache_test engine_test server_http_test; then ctests tsan -R '^(parallel_test|cache_test|engine_test|server_http_test)$'; else failed=$((failed + 1)); fi
       unset GTEST_FILTER
       ;;
     fuzz)

@@ -126,7 +126,7 @@ await runTests({
     assert.equal(await stream.reasoningText, text.reasoningText);
     let asked;
     const called = await generateText({ model: chat, prompt: 'Hello', maxOutputTokens: 300, seed: 2, maxRetries: 0, toolChoice: 'required',
-      tools: { get_weather: tool({ description: 'Weather', inputSchema: jsonSchema(schema), execute: async (input) => ((asked = input), 'sunny') }) } });
+      tools: { get_weather: tool({ description: 'Weather', strict: true, inputSchema: jsonSchema(schema), execute: async (input) => ((asked = input), 'sunny') }) } });
     assert.equal(called.toolCalls[0].toolName, 'get_weather');
     assert.ok(asked !== undefined);
   },

@@ -12,7 +12,7 @@ import { startServer } from './server.mjs';
 
 const [gptoss, what, count, model = 'nano'] = process.argv.slice(2);
 const total = Number(count ?? { turns: 10_000, streams: 1000, memory: 50_000 }[what]);
-const server = await startServer(gptoss, ['--model', model, '--context', '4096', '--parallel', '64', '--cache-tokens', '400000', '--max-waiting', '4096']);
+const server = await startServer(gptoss, ['--context', '4096', '--parallel', '64', '--cache-tokens', '400000', '--max-waiting', '4096'], model);
 const agent = new http.Agent({ keepAlive: true, maxSockets: what === 'streams' ? Infinity : 48 });
 const ajv = new Ajv({ strict: false });
 

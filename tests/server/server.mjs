@@ -14,8 +14,8 @@ export function scratchFolder() {
 }
 
 /** Resolves when the server listens. `stop(signal)` resolves when it has ended. */
-export async function startServer(gptoss, flags = []) {
-  const child = spawn(gptoss, ['serve', '--model', 'nano', '--port', '0', '--quiet', ...flags], {
+export async function startServer(gptoss, flags = [], model = 'nano') {
+  const child = spawn(gptoss, ['serve', '--model', model, '--port', '0', '--quiet', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const ended = new Promise((resolve) => child.on('exit', (code, signal) => resolve({ code, signal })));
