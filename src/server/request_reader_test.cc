@@ -19,15 +19,13 @@ TEST(RequestReader, AnyCutGivesTheSame) {
     std::vector<HttpRequest> requests;
     for (size_t at = 0; at < text.size(); at += step) {
       State state = reader.Feed(text.substr(at, step));
-      while (state == State::kBody || state == State::kDone) {
-        if (state == State::kDone) {
-          requests.push_back(reader.request());
-          EXPECT_EQ(reader.keep_alive(), requests.size() == 1);
-          reader.Next();
-        }
-        const State next = reader.Continue();
-        if (next == state) break;
-        state = next;
+      if (state == State::kBody) state = reader.Continue();
+      while (state == State::kDone) {
+        requests.push_back(reader.request());
+        EXPECT_EQ(reader.keep_alive(), requests.size() == 1);
+        reader.Next();
+        state = reader.Continue();
+        if (state == State::kBody) state = reader.Continue();
       }
       ASSERT_NE(reader.state(), State::kFailed) << reader.error();
     }

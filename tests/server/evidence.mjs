@@ -159,7 +159,7 @@ if (what === 'turns') {
   let open = 0, most = 0, whole = 0;
   const one = async (index) => {
     let begun = false;
-    const body = { stream: true, seed: index, max_tokens: 60, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
+    const body = { stream: true, seed: index, max_tokens: 12, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
     const { status, text } = await post('/v1/chat/completions', body, () => {
       if (!begun) (begun = true), (most = Math.max(most, ++open));
     });
