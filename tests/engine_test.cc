@@ -108,6 +108,30 @@ TEST_F(EngineTest, PreemptedRequestsGoOnAsIfNothingHadHappened) {
   EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
 }
 
+TEST_F(EngineTest, SpeculationChangesNoToken) {
+  const MixedRequests requests;
+  Load();
+  Start();
+  std::vector<Outcome> plain;
+  for (int i = 0; i < MixedRequests::kCount; ++i) plain.push_back(Run(requests.Make(i)));
+  const auto loop = [] {
+    EngineRequest request = Request(RandomPrompt(10, 2), 1.0, 400);
+    request.sampling.logit_bias = {{7, 100.0f}};
+    request.stop_tokens = {8};
+    return request;
+  };
+  const Outcome looped = Run(loop());
+  Start({.max_running = 6, .max_speculation = 8});
+  for (int i = 0; i < MixedRequests::kCount; ++i) {
+    const Outcome got = Run(requests.Make(i));
+    EXPECT_EQ(got.tokens, plain[i].tokens) << i;
+    EXPECT_EQ(got.finish.reason, plain[i].finish.reason) << i;
+  }
+  const uint64_t before = engine_->stats().steps;
+  EXPECT_EQ(Run(loop()).tokens, looped.tokens);
+  EXPECT_LT(engine_->stats().steps - before, 400u) << "what repeats is proposed, and holds";
+}
+
 TEST_F(EngineTest, EndsForTheRightReason) {
   Load();
   Start({.max_running = 2, .max_waiting = 2});

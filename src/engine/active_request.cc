@@ -11,11 +11,12 @@ double Seconds(std::chrono::steady_clock::duration d) { return std::chrono::dura
 }  // namespace
 
 ActiveRequest::ActiveRequest(RequestId id, EngineRequest request, std::shared_ptr<EngineListener> listener,
-                             int max_context)
+                             int max_context, int vocab)
     : id_(id),
       request_(std::move(request)),
       listener_(std::move(listener)),
       max_output_(max_context - static_cast<int>(request_.prompt.size())),
+      vocab_(vocab),
       sampler_(request_.sampling),
       submitted_(Clock::now()) {
   usage_.prompt_tokens = static_cast<int>(request_.prompt.size());
@@ -74,7 +75,26 @@ Result<SampledToken> ActiveRequest::Sample(std::span<float> logits) {
   return token;
 }
 
+int ActiveRequest::Propose(int most) {
+  if (!controller_.has_value()) controller_.emplace(most);
+  // A pass gives one token more than were proposed.
+  most = std::min({most, request_.max_tokens - usage_.output_tokens - 1, max_output_ - usage_.output_tokens - 1});
+  if (most <= 0) return 0;
+  // What must come next is worth the trust that the longest match has.
+  if (request_.constraint != nullptr) proposal_ = {.tokens = request_.constraint->Forced(), .matched = 4};
+  if (proposal_.tokens.empty()) proposal_ = ProposeFromHistory(sequence_->tokens(), most);
+  const auto count = static_cast<size_t>(std::min(controller_->Choose(proposal_.matched), most));
+  if (proposal_.tokens.size() > count) proposal_.tokens.resize(count);
+  const auto bad = std::ranges::find_if(proposal_.tokens, [&](int32_t id) { return id < 0 || id >= vocab_; });
+  proposal_.tokens.erase(bad, proposal_.tokens.end());
+  sequence_->Append(proposal_.tokens);
+  return static_cast<int>(proposal_.tokens.size());
+}
+
 unsigned ActiveRequest::OnLogits(std::span<float> logits) {
+  const size_t before = sampled_.size();
+  // What was proposed in place of an earlier token of this step was wrong, or nothing more is wanted.
+  if (ended() || (before > 0 && sampled_.back() != proposal_.tokens[before - 1])) return 0;
   if (usage_.output_tokens == 0) {
     decoding_ = Clock::now();
     usage_.prefill_s = Seconds(decoding_ - entered_);
@@ -88,9 +108,24 @@ unsigned ActiveRequest::OnLogits(std::span<float> logits) {
     End(FinishReason::kFailed, token.status());
     return 0;
   }
-  sequence_->Append(token->id);
+  sampled_.push_back(token->id);
   Deliver(*token);
   return 1;
+}
+
+void ActiveRequest::OnStepEnd(ModelRunner& runner, double seconds) {
+  const size_t proposed = proposal_.tokens.size(), held = sampled_.empty() ? 0 : sampled_.size() - 1;
+  if (controller_.has_value() && !sampled_.empty()) {
+    if (proposed == 0) {
+      controller_->OnPlainStep(seconds);
+    } else {
+      controller_->OnSpeculativePass(proposal_.matched, static_cast<int>(proposed), static_cast<int>(held), seconds);
+    }
+  }
+  if (proposed > 0) runner.Truncate(*sequence_, static_cast<int>(sequence_->tokens().size() - proposed + held));
+  if (!sampled_.empty()) sequence_->Append(sampled_.back());
+  proposal_ = {};
+  sampled_.clear();
 }
 
 void ActiveRequest::Deliver(const SampledToken& token) {

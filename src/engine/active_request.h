@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/speculation.h"
 #include "grammar/repetition.h"
 
 namespace gptoss {
@@ -16,7 +17,8 @@ class ActiveRequest {
  public:
   using Clock = std::chrono::steady_clock;
 
-  ActiveRequest(RequestId id, EngineRequest request, std::shared_ptr<EngineListener> listener, int max_context);
+  ActiveRequest(RequestId id, EngineRequest request, std::shared_ptr<EngineListener> listener, int max_context,
+                int vocab);
 
   RequestId id() const { return id_; }
   int prompt_tokens() const { return usage_.prompt_tokens; }
@@ -34,9 +36,16 @@ class ActiveRequest {
   /// The request begins to run; `cached` leading tokens need not be computed. Only the first call counts, which says
   /// true.
   bool OnEnter(int cached);
-  /// Samples the token that follows all those of the sequence, appends it, and tells the listener. Sets the reason to
-  /// end, if there is one now. Returns how many tokens the output has more than before.
+  /// Appends to the sequence, of which one token is to be computed, up to `most` tokens that are likely to follow it.
+  /// Returns how many.
+  int Propose(int most);
+  /// Takes the logits of the position after all known tokens, then, as long as what was proposed holds, of those after
+  /// them: samples a token and tells the listener. Sets the reason to end, if there is one now. Returns how many tokens
+  /// the output has more than before.
   unsigned OnLogits(std::span<float> logits);
+  /// After a step of `seconds`, successful or not: the sequence loses what was proposed and did not hold, and gets what
+  /// was sampled.
+  void OnStepEnd(ModelRunner& runner, double seconds);
   /// Ends the request, unless something ended it before.
   void End(FinishReason reason, Status status = Status());
   /// Tells the listener the end, once. The request must have ended.
@@ -53,11 +62,15 @@ class ActiveRequest {
   EngineRequest request_;
   const std::shared_ptr<EngineListener> listener_;
   const int max_output_;  // that the context leaves
+  const int vocab_;
   Sampler sampler_;
   std::optional<RepetitionDetector> repetition_;
   std::unique_ptr<Sequence> sequence_;
   std::vector<uint64_t> mask_;  // empty: everything is allowed
   Clock::time_point submitted_, entered_, decoding_;
+  std::optional<SpeculationController> controller_;  // once something is to be proposed
+  Proposal proposal_;                                // in the sequence, not yet known to hold
+  std::vector<int32_t> sampled_;                     // in this step
   bool has_entered_ = false;
   EngineUsage usage_;
   std::optional<EngineFinish> finish_;

@@ -46,6 +46,8 @@ class EngineImpl : public Engine, private KvSpace {
   EngineImpl(ModelRunner& runner, const EngineOptions& options, std::unique_ptr<PrefixStore> store)
       : runner_(runner),
         options_(options),
+        max_proposed_(std::min({options.max_speculation, runner.options().rewind_tokens,
+                                runner.options().chunk_tokens - 1, runner.model().ops().invariant_rows - 1})),
         budget_(std::max(runner.options().chunk_tokens, options.max_running)),
         scheduler_(this, options.max_running),
         cache_(MakeCache(runner, options)),
@@ -98,6 +100,7 @@ class EngineImpl : public Engine, private KvSpace {
 
   ModelRunner& runner_;
   const EngineOptions options_;
+  const int max_proposed_;  // tokens; what Truncate can take back, and a row alone would compute alike
 
   mutable std::mutex mutex_;  // guards what follows, up to the next comment
   std::condition_variable wake_, finished_;
@@ -146,7 +149,8 @@ Result<RequestId> EngineImpl::Submit(EngineRequest request, std::shared_ptr<Engi
     }
     id = next_id_++;
     ++open_;
-    arrivals_.push_back(std::make_unique<ActiveRequest>(id, std::move(request), std::move(listener), max_context()));
+    arrivals_.push_back(std::make_unique<ActiveRequest>(id, std::move(request), std::move(listener), max_context(),
+                                                        runner_.model().config().vocab_size));
   }
   wake_.notify_all();
   return id;
@@ -319,6 +323,12 @@ void EngineImpl::Compute(const Scheduler::Step& step) {
     items.push_back({&requests.back()->sequence(), r.count, r.completes ? 1 : 0});
     rows += r.count;
   }
+  // Beside others, proposals would cost those time: they are for one who is alone.
+  if (max_proposed_ > 0 && rows == 1 && step.rows[0].completes &&
+      runner_.Reserve(*items[0].sequence, 1 + max_proposed_)) {
+    rows += requests[0]->Propose(max_proposed_);
+    items[0].count = items[0].logits = rows;
+  }
   const StepCallbacks callbacks{
       .on_logits =
           [&](size_t item, int, std::span<float> logits) {
@@ -336,10 +346,12 @@ void EngineImpl::Compute(const Scheduler::Step& step) {
           }};
   const auto start = Clock::now();
   const Status status = runner_.Advance(items, callbacks);
-  budget_.OnStep(rows, std::chrono::duration<double>(Clock::now() - start).count());
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  budget_.OnStep(rows, seconds);
   ++counts_.steps;
   for (ActiveRequest* request : requests) {
     if (!status.ok()) request->End(FinishReason::kFailed, status);
+    request->OnStepEnd(runner_, seconds);
     scheduler_.Update(request->id(), static_cast<int>(request->sequence().tokens().size()),
                       request->sequence().computed());
   }

@@ -69,7 +69,7 @@ class EngineListener {
 struct EngineOptions {
   int max_running = 16;     // sequences in one step
   int max_waiting = 2048;   // beyond them Submit refuses
-  int max_speculation = 0;  // tokens proposed for a sequence and step; 0: off
+  int max_speculation = 0;  // tokens proposed for a sequence that runs alone (speculation.h); 0: off
   /// For prefixes of earlier requests; 0: nothing is kept. RunnerOptions::cache_bytes plans the memory.
   uint64_t cache_bytes = 0;
   /// Folder in which the prefixes outlast the process, with what it may grow to; empty: none. Needs cache_bytes.
