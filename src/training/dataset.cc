@@ -7,6 +7,7 @@
 #include "base/mmap_file.h"
 #include "checkpoint/xxh64.h"
 #include "harmony/message_json.h"
+#include "training/openai_chat.h"
 
 namespace gptoss {
 namespace {
@@ -68,6 +69,10 @@ std::vector<bool> WithoutTheirReasons(std::span<const Message> messages, std::sp
 
 Result<Example> ExampleOfLine(const Renderer& renderer, std::string_view line, const DatasetOptions& options) {
   GPTOSS_ASSIGN_OR_RETURN(const Json json, ParseJson(line));
+  if (IsOpenAiChat(json)) {
+    GPTOSS_ASSIGN_OR_RETURN(const OpenAiConversation chat, ConversationFromOpenAiChat(json));
+    return MakeExample(renderer, chat.conversation, options, chat.weights);
+  }
   const Json* inner = FindField(json, "conversation");
   GPTOSS_ASSIGN_OR_RETURN(const Conversation conversation, ConversationFromJson(inner != nullptr ? *inner : json));
   return MakeExample(renderer, conversation, options);
@@ -75,7 +80,8 @@ Result<Example> ExampleOfLine(const Renderer& renderer, std::string_view line, c
 
 }  // namespace
 
-Result<Example> MakeExample(const Renderer& renderer, const Conversation& conversation, const DatasetOptions& options) {
+Result<Example> MakeExample(const Renderer& renderer, const Conversation& conversation, const DatasetOptions& options,
+                            std::span<const float> message_weights) {
   const std::vector<Message>& messages = conversation.messages;
   GPTOSS_RETURN_IF_ERROR(CheckCalls(messages));
   const std::vector<size_t> kept = TrainedMessages(messages);
@@ -96,7 +102,8 @@ Result<Example> MakeExample(const Renderer& renderer, const Conversation& conver
   for (const size_t i : kept) {
     const size_t first = ids.size();
     GPTOSS_RETURN_IF_ERROR(renderer.RenderMessage(messages[i], render.official, has_tools, &ids));
-    example.weights.resize(ids.size(), lost[i] ? 0.0f : WeightOf(messages[i], options));
+    const float factor = message_weights.empty() ? 1.0f : message_weights[i];
+    example.weights.resize(ids.size(), lost[i] ? 0.0f : factor * WeightOf(messages[i], options));
     const bool by_model = messages[i].author.role == Role::kAssistant;
     if (by_model && !goes_on) std::fill_n(example.weights.begin() + static_cast<int64_t>(first), opening, 0.0f);
     goes_on = by_model && !IsCall(messages[i]);

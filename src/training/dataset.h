@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,9 +48,12 @@ struct Dataset {
 /// model runs, and what the assistant said because of it has no weight.
 /// On failure: kInvalidArgument saying what is wrong: a field, a call without result, a result without call, no
 /// message of an assistant, a conversation longer than the context.
-Result<Example> MakeExample(const Renderer& renderer, const Conversation& conversation, const DatasetOptions& options);
+/// `message_weights` multiply the weights of the messages they stand for; empty: 1.
+Result<Example> MakeExample(const Renderer& renderer, const Conversation& conversation, const DatasetOptions& options,
+                            std::span<const float> message_weights = {});
 
-/// All lines of a JSONL text; blank lines are skipped.
+/// All lines of a JSONL text, of harmony's form or of OpenAI's chat fine-tuning format (training/openai_chat.h); blank
+/// lines are skipped.
 Dataset ReadDataset(const Renderer& renderer, std::string_view text, const DatasetOptions& options);
 
 /// On failure: kNotFound or kIo naming the file. Bad lines are no failure here.

@@ -125,6 +125,75 @@ TEST(Dataset, BadLinesAreListedWithNumberAndReason) {
   }
 }
 
+TEST(Dataset, OpenAiChatFormatBecomesHarmony) {
+  DatasetOptions options;
+  options.vocab_size = kTinyVocabulary;
+  options.max_tokens = 2000;
+  const Renderer renderer = ByteRenderer();
+  const Dataset data = ReadDataset(
+      renderer,
+      R"({"reasoning_effort":"high","tools":[{"type":"function","function":{"name":"f","description":"d",)"
+      R"("parameters":{"type":"object","properties":{"x":{"type":"number"}}}}}],"messages":[)"
+      R"({"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"q"}]},)"
+      R"({"role":"assistant","reasoning_content":"t","content":"p","tool_calls":[)"
+      R"({"id":"1","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}},)"
+      R"({"id":"2","type":"function","function":{"name":"f","arguments":"{\"x\":2}"}}]},)"
+      R"({"role":"tool","tool_call_id":"2","content":"two"},{"role":"tool","tool_call_id":"1","content":"one"},)"
+      R"({"role":"assistant","content":"a"}]})"
+      "\n"
+      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a","weight":0},)"
+      R"({"role":"user","content":"r"},{"role":"assistant","content":"b","weight":1}]})",
+      options);
+  ASSERT_TRUE(data.bad_lines.empty()) << data.bad_lines[0].reason;
+  const std::string tools = Marked(renderer, data.examples[0]);
+  EXPECT_NE(tools.find("Reasoning: high"), std::string::npos) << tools;
+  EXPECT_NE(tools.find("# Instructions\n\nBe brief."), std::string::npos) << tools;
+  EXPECT_NE(tools.find("namespace functions {\n\n// d\ntype f = (_: {\nx?: number,\n}) => any;"), std::string::npos)
+      << tools;
+  EXPECT_NE(tools.find("<|start|>user<|message|>q<|end|><|start|>assistant[<|channel|>analysis<|message|>t<|end|>"
+                       "<|start|>assistant<|channel|>commentary<|message|>p<|end|>"
+                       "<|start|>assistant to=functions.f<|channel|>commentary <|constrain|>json<|message|>{\"x\":1}"
+                       "<|call|>]<|start|>functions.f to=assistant<|channel|>commentary<|message|>one<|end|>"
+                       "<|start|>assistant["),
+            std::string::npos)
+      << tools;
+  EXPECT_NE(tools.find("{\"x\":2}<|call|>]<|start|>functions.f to=assistant<|channel|>commentary<|message|>two<|end|>"
+                       "<|start|>assistant[<|channel|>final<|message|>a<|return|>]"),
+            std::string::npos)
+      << tools;
+  const std::string weighted = Marked(renderer, data.examples[1]);
+  EXPECT_NE(weighted.find("<|start|>assistant<|channel|>final<|message|>a<|end|><|start|>user"), std::string::npos)
+      << weighted;
+  EXPECT_TRUE(weighted.ends_with("<|start|>assistant[<|channel|>final<|message|>b<|return|>]")) << weighted;
+}
+
+TEST(Dataset, BadLinesOfOpenAiChatFormatAreListed) {
+  const std::string user = R"({"role":"user","content":"q"})", end = R"({"role":"assistant","content":"a"})";
+  const auto call = [](const std::string& function) {
+    return R"({"role":"assistant","tool_calls":[{"id":"1","function":)" + function + "}]}";
+  };
+  const std::string result = R"({"role":"tool","tool_call_id":"1","content":"r"})";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {user + "," + call(R"({"name":"f","arguments":"{"})") + "," + result, "arguments"},
+      {user + "," + call(R"({"arguments":"{}"})") + "," + result, "messages[1].tool_calls[0].function.name"},
+      {user + "," + call(R"({"name":"f","arguments":"{}"})") + "," + end, "tool_call_id \"1\""},
+      {user + "," + call(R"({"name":"f","arguments":"{}"})") + "," + result + "," + result, "belong to no call"},
+      {user + "," + result + "," + end, "without a call"},
+      {user + "," + end + R"(,{"role":"system","content":"s"})", "before all others"},
+      {R"({"role":"robot","content":"q"},)" + end, "robot"},
+      {R"({"role":"user","content":[{"type":"image_url"}]},)" + end, "messages[0].content[0]"},
+      {user + R"(,{"role":"assistant","content":"a","weight":"x"})", "weight"},
+  };
+  std::string text;
+  for (const auto& [messages, reason] : cases) text += "{\"messages\":[" + messages + "]}\n";
+  const Dataset data = Read(text);
+  ASSERT_EQ(data.bad_lines.size(), cases.size());
+  for (size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_EQ(data.bad_lines[i].line, static_cast<int64_t>(i) + 1);
+    EXPECT_NE(data.bad_lines[i].reason.find(cases[i].second), std::string::npos) << data.bad_lines[i].reason;
+  }
+}
+
 TEST(Batches, PackingKeepsBordersAndShiftsTargets) {
   const Example a{1, {10, 11, 12}, {0, 0, 1}}, b{2, {20, 21, 22, 23}, {1, 0.5f, 0, 1}};
   const TrainingBatch batch = PackExamples({&a, &b});
