@@ -3,7 +3,8 @@
 // their schemas allow, in a sandbox that may write nothing, and a session ends with its first answer.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { scratchFolder, startServer } from './server.mjs';
@@ -12,13 +13,33 @@ const [gptoss, codex, sessions = '3'] = process.argv.slice(2);
 const SESSION_MS = 300_000;
 const server = await startServer(gptoss, ['--context', '32768', '--store', join(scratchFolder(), 'responses.db')]);
 
+/** Noise never ends by itself, so limits are added to what Codex asks for: the answer's form, the reasoning's length. */
+const limits = {
+  reasoning_budget: 16,
+  text: { format: { type: 'json_schema', name: 'answer', schema: { type: 'object', additionalProperties: false,
+    required: ['answer'], properties: { answer: { type: 'string', maxLength: 40 } } } } },
+};
+const proxy = createServer((request, response) => {
+  const parts = [];
+  request.on('data', (bytes) => parts.push(bytes));
+  request.on('end', async () => {
+    const text = Buffer.concat(parts).toString();
+    const body = text ? JSON.stringify({ ...JSON.parse(text), ...limits }) : undefined;
+    const answer = await fetch(server.url + request.url, { method: request.method, body, headers: { 'content-type': 'application/json' } });
+    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') });
+    for await (const bytes of answer.body) response.write(bytes);
+    response.end();
+  });
+});
+await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+
 function session(home, work) {
   writeFileSync(join(home, 'config.toml'), `model = "gpt-oss-20b"
 model_provider = "local"
 model_context_window = 32768
 [model_providers.local]
 name = "local"
-base_url = "${server.url}/v1"
+base_url = "http://127.0.0.1:${proxy.address().port}/v1"
 wire_api = "responses"
 request_max_retries = 0
 stream_max_retries = 0
@@ -42,6 +63,7 @@ for (let i = 0; i < Number(sessions); i++) {
   // Codex refuses a home below the folder for temporary files.
   const root = join(homedir(), '.cache', `gptoss-codex-${process.pid}-${i}`);
   const [home, work] = [join(root, 'home'), join(root, 'work')];
+  process.on('exit', () => rmSync(root, { recursive: true, force: true }));
   mkdirSync(home, { recursive: true });
   mkdirSync(work, { recursive: true });
   const { code, err, events } = await session(home, work);
