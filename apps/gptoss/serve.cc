@@ -7,8 +7,10 @@
 #include <atomic>
 #include <cstdio>
 #include <ctime>
+#include <sstream>
 #include <thread>
 
+#include "base/mmap_file.h"
 #include "commands.h"
 #include "model_card.h"
 #include "serve_flags.h"
@@ -192,17 +194,52 @@ int RunServe(ServeFlags flags) {
   return 0;
 }
 
+std::string Trimmed(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \t\r\"");
+  const size_t end = text.find_last_not_of(" \t\r\"");
+  return begin == std::string::npos ? std::string() : text.substr(begin, end - begin + 1);
+}
+
+/// Sets the flags that a file names and the command line does not. On failure: kInvalidArgument naming the line.
+Status ApplyConfig(const std::string& path, CLI::App* command) {
+  GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+  std::istringstream lines(text);
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const std::string where = path + " line " + std::to_string(++number);
+    if (Trimmed(line).empty() || Trimmed(line).starts_with('#')) continue;
+    const size_t equals = line.find('=');
+    const std::string name = Trimmed(line.substr(0, equals));
+    CLI::Option* option = command->get_option_no_throw("--" + name);
+    if (equals == std::string::npos || option == nullptr || name == "config") {
+      return InvalidArgument(where + ": expected NAME = VALUE with the name of a flag of serve");
+    }
+    if (option->count() > 0) continue;
+    try {
+      option->add_result(Trimmed(line.substr(equals + 1)));
+      option->run_callback();
+    } catch (const CLI::Error& e) {
+      return InvalidArgument(where + ": " + e.what());
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 void RegisterServe(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<ServeFlags>();
   CLI::App* command = app.add_subcommand("serve", "HTTP server that speaks OpenAI's APIs");
   AddServeFlags(*command, flags.get());
-  command->set_config("--config", "", "File of flags: one NAME = VALUE a line, without dashes");
+  auto config = std::make_shared<std::string>();
+  command->add_option("--config", *config, "File of flags, one NAME = VALUE a line; flags given here win");
   command->footer(
       "Examples:\n  gptoss serve --model gpt-oss-20b\n  gptoss serve --model gpt-oss-20b --host 0.0.0.0 --port 8000 "
       "--api-key-file keys.txt --tls-cert chain.pem --tls-key key.pem");
-  command->callback([flags, exit_code] { *exit_code = RunServe(*flags); });
+  command->callback([flags, exit_code, config, command] {
+    const Status status = config->empty() ? Status() : ApplyConfig(*config, command);
+    *exit_code = status.ok() ? RunServe(*flags) : UsageError(status.message());
+  });
 }
 
 }  // namespace gptoss::cli
