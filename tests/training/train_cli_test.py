@@ -110,7 +110,7 @@ class Train(unittest.TestCase):
         self.assertEqual([step for step, _ in straight], [1, 2, 3, 4, 5, 6])
         self.assertLess(straight[-1][1], straight[0][1])
         self.assertEqual(sorted(p.name for p in (self.path / "a").iterdir()),
-                         ["metrics.jsonl", "step-00000003", "step-00000006"])
+                         ["curves.html", "metrics.jsonl", "step-00000003", "step-00000006"])
 
         # As if killed after step 4: the state of step 3 is the newest, and metrics have a line too many.
         (self.path / "b").mkdir()
