@@ -137,6 +137,8 @@ bool Exchange::Write(std::string_view bytes) {
   if (closed_ || overflowed_ || state_ != State::kStreaming) return false;
   AppendChunk(bytes);
   overflowed_ = out_.size() > host_.options().max_unsent_bytes;
+  // While a write is stuck, what was told before is not looked at; that the stream is over must be.
+  if (overflowed_) flushing_ = false;
   Flush();
   return !overflowed_;
 }
@@ -166,6 +168,7 @@ void Exchange::Abandon() {
     if (closed_ || state_ == State::kEnded) return;
     if (state_ == State::kStreaming) {
       broken_ = true;  // a stream without its end must not look like a whole one
+      flushing_ = false;
       Flush();
       return;
     }
