@@ -178,8 +178,10 @@ class OneShot(unittest.TestCase):
         self.assertIn("stdout", done.stderr.decode())
 
     def test_interrupt_keeps_what_was_said(self):
+        # Without reasoning, which is not shown and which random weights never end.
         process = subprocess.Popen([GPTOSS, "run", *DATE, "--seed", "1", "--max-tokens", "100000", "--context", "131072",
-                                    "Hello"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                    "--effort", "none", "Hello"], bufsize=0,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         begun = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=LIMIT_S)
@@ -393,7 +395,7 @@ class Chat(unittest.TestCase):
         self.assertEqual(self.questions(self.saved(t)), [pasted])
 
     def test_interrupt_stops_the_answer_and_not_the_program(self):
-        t = self.start("--max-tokens", "100000", "--context", "131072")
+        t = self.start("--max-tokens", "100000", "--context", "131072", "--effort", "none")
         for question in ("one", "two"):
             t.line(question)
             t.expect(question + r"\r\n")
@@ -412,7 +414,7 @@ class Chat(unittest.TestCase):
         t.expect("Ctrl-C once more")
         t.prompt()
         t.line("/effort")  # something else in between: the next one warns again
-        t.expect("effort: medium")
+        t.expect("effort: none")
         t.prompt()
         self.assertEqual(self.questions(self.saved(t)), ["one", "two"])
         t.send("\x03")
