@@ -184,10 +184,7 @@ void AdapterBinding<T>::Bind(const T* values, ModelParameters<T>* parameters) {
       }
     }
     if (fused_rank_ > 0) {
-      const std::string first =
-          LayerName(n, *std::find_if(kFused.begin(), kFused.end(), [&](std::string_view t) { return layout_.Has(t); }));
-      layer.qkv_adapter = {fused_rank_, static_cast<T>(layout_.options().scale()),
-                           values + layout_.Find(first + ".lora_a")->offset, b};
+      layer.qkv_adapter = {fused_rank_, static_cast<T>(layout_.options().scale()), values + FusedA(n), b};
     }
     layer.out_adapter = Of(values, LayerName(n, "out"));
     layer.router_adapter = Of(values, LayerName(n, "router"));
@@ -195,6 +192,12 @@ void AdapterBinding<T>::Bind(const T* values, ModelParameters<T>* parameters) {
     layer.down_adapter = Of(values, LayerName(n, "down"));
   }
   parameters->unembedding_adapter = Of(values, "unembedding");
+}
+
+template <typename T>
+size_t AdapterBinding<T>::FusedA(int n) const {
+  const auto first = std::find_if(kFused.begin(), kFused.end(), [&](std::string_view t) { return layout_.Has(t); });
+  return layout_.Find(LayerName(n, *first) + ".lora_a")->offset;
 }
 
 template <typename T>
@@ -206,9 +209,7 @@ void AdapterBinding<T>::BindGradients(T* gradient, ModelGradients<T>* gradients)
   for (int n = 0; n < c.num_layers; ++n) {
     LayerGradients<T>& layer = gradients->layers[static_cast<size_t>(n)];
     if (fused_rank_ > 0) {
-      const std::string first =
-          LayerName(n, *std::find_if(kFused.begin(), kFused.end(), [&](std::string_view t) { return layout_.Has(t); }));
-      layer.qkv_adapter = {gradient + layout_.Find(first + ".lora_a")->offset, fused_db_.data() + n * fused};
+      layer.qkv_adapter = {gradient + FusedA(n), fused_db_.data() + n * fused};
     }
     layer.out_adapter = GradientOf(gradient, LayerName(n, "out"));
     layer.router_adapter = GradientOf(gradient, LayerName(n, "router"));

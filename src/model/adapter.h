@@ -73,6 +73,8 @@ class AdapterBinding {
     size_t offset;  // of lora_b in the array
     int64_t first_row, rows, first_col;
   };
+  /// Where the first matrix (a) of q, k and v together begins in layer n.
+  size_t FusedA(int n) const;
   LowRank<T> Of(const T* values, const std::string& name) const;
   LowRankGradient<T> GradientOf(T* gradient, const std::string& name) const;
 

@@ -149,6 +149,10 @@ struct MoeDownArgs {
   LowRankUpdate adapter = {};
 };
 
+/// The k largest of `logits` [num_experts] in descending order, ties by lower index, and their softmax: expert [k],
+/// weight [k]. Shared by all backends on the host.
+void ChooseExperts(const float* logits, int num_experts, int k, int32_t* expert, float* weight);
+
 /// Fills Routing's expert_offsets, grouped_token and grouped_row from `expert`. Shared by all backends on the host.
 void GroupByExpert(Routing* routing);
 

@@ -1,8 +1,23 @@
 #include <algorithm>
+#include <cmath>
 
 #include "ops/ops.h"
 
 namespace gptoss {
+
+void ChooseExperts(const float* logits, int num_experts, int k, int32_t* expert, float* weight) {
+  for (int j = 0; j < k; ++j) {
+    int best = -1;
+    for (int e = 0; e < num_experts; ++e) {
+      const bool taken = std::find(expert, expert + j, e) != expert + j;
+      if (!taken && (best < 0 || logits[e] > logits[best])) best = e;
+    }
+    expert[j] = best;
+  }
+  float sum = 0.0f;
+  for (int j = 0; j < k; ++j) sum += weight[j] = std::exp(logits[expert[j]] - logits[expert[0]]);
+  for (int j = 0; j < k; ++j) weight[j] /= sum;
+}
 
 void GroupByExpert(Routing* routing) {
   const int64_t choices = routing->n * routing->experts_per_token;

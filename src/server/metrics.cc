@@ -142,30 +142,6 @@ std::string Metrics::Text(const EngineStats& engine, size_t connections) const {
   return out;
 }
 
-const char* TurnEndName(TurnEnd end) {
-  switch (end) {
-    case TurnEnd::kAnswered:
-      return "answered";
-    case TurnEnd::kToolCall:
-      return "tool_call";
-    case TurnEnd::kStopSequence:
-      return "stop_sequence";
-    case TurnEnd::kMaxTokens:
-      return "max_tokens";
-    case TurnEnd::kContextFull:
-      return "context_full";
-    case TurnEnd::kRepetition:
-      return "repetition";
-    case TurnEnd::kCancelled:
-      return "cancelled";
-    case TurnEnd::kDeadline:
-      return "deadline";
-    case TurnEnd::kFailed:
-      break;
-  }
-  return "failed";
-}
-
 std::unique_ptr<TurnService> CountTurns(TurnService& turns, Metrics& metrics) {
   return std::make_unique<CountedTurns>(turns, metrics);
 }

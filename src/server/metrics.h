@@ -44,9 +44,6 @@ class Metrics {
   Histogram request_seconds_, queue_seconds_, prefill_seconds_, token_seconds_;
 };
 
-/// "answered", "tool_call", "stop_sequence", "max_tokens", …
-const char* TurnEndName(TurnEnd end);
-
 /// `turns` with every turn counted. Both must outlive the result.
 std::unique_ptr<TurnService> CountTurns(TurnService& turns, Metrics& metrics);
 

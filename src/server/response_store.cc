@@ -1,7 +1,6 @@
 #include "server/response_store.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <future>
@@ -9,6 +8,7 @@
 #include <set>
 
 #include "json/json.h"
+#include "server/api/clock.h"
 #include "server/sqlite.h"
 
 namespace gptoss::server {
@@ -53,10 +53,6 @@ INSERT OR IGNORE INTO meta VALUES('responses', 0), ('response_bytes', 0), ('turn
 )";
 
 constexpr char kColumns[] = "owner, previous_id, status, created, checksum, body, input, events";
-
-int64_t Now() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 /// FNV-1a: a page that was overwritten on the disk is still legal to SQLite.
 int64_t Checksum(const StoredResponse& r) {
@@ -206,7 +202,7 @@ Status ResponseStore::FailInterrupted() {
 Status ResponseStore::SetAside(const Status& why) {
   reader_.reset();
   writer_.reset();
-  const std::string aside = path_ + ".damaged-" + std::to_string(Now());
+  const std::string aside = path_ + ".damaged-" + std::to_string(NowSeconds());
   if (std::rename(path_.c_str(), aside.c_str()) != 0) return why;
   // A log of the damaged file must not be applied to the new one.
   for (const char* suffix : {"-wal", "-shm"}) std::rename((path_ + suffix).c_str(), (aside + suffix).c_str());
@@ -308,7 +304,7 @@ Status ResponseStore::ApplyOne(Op& op, bool* found) {
   if (auto* touch = std::get_if<TouchOp>(&op)) {
     for (const std::string& id : touch->ids) {
       GPTOSS_ASSIGN_OR_RETURN(auto query, writer_->Query("UPDATE responses SET used = ? WHERE id = ?"));
-      GPTOSS_RETURN_IF_ERROR(query.Bind(Now()).Bind(id).Run());
+      GPTOSS_RETURN_IF_ERROR(query.Bind(NowSeconds()).Bind(id).Run());
     }
   }
   return {};
@@ -318,7 +314,7 @@ Status ResponseStore::InsertResponse(const StoredResponse& r) {
   GPTOSS_RETURN_IF_ERROR(RemoveResponse(r.id));
   GPTOSS_ASSIGN_OR_RETURN(auto query, writer_->Query("INSERT INTO responses VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const auto bytes = static_cast<int64_t>(r.body.size() + r.input.size() + r.events.size());
-  query.Bind(r.id).Bind(r.owner).Bind(r.previous_id).Bind(r.status).Bind(r.created_s).Bind(Now()).Bind(bytes);
+  query.Bind(r.id).Bind(r.owner).Bind(r.previous_id).Bind(r.status).Bind(r.created_s).Bind(NowSeconds()).Bind(bytes);
   GPTOSS_RETURN_IF_ERROR(query.Bind(Checksum(r)).Bind(r.body).Bind(r.input).Bind(r.events).Run());
   std::set<std::string> ids;
   if (const auto body = ParseJson(r.body); body.ok()) AddItemIds(FindField(*body, "output"), &ids);
@@ -351,7 +347,7 @@ Status ResponseStore::Evict() {
   Sqlite& db = *writer_;
   {
     GPTOSS_ASSIGN_OR_RETURN(auto query, db.Query("DELETE FROM responses WHERE used < ?"));
-    GPTOSS_RETURN_IF_ERROR(query.Bind(Now() - limits_.max_age_s).Run());
+    GPTOSS_RETURN_IF_ERROR(query.Bind(NowSeconds() - limits_.max_age_s).Run());
   }
   while (true) {
     GPTOSS_ASSIGN_OR_RETURN(const int64_t count, Meta(db, "responses"));

@@ -168,6 +168,30 @@ class EngineTurnService : public TurnService {
 
 }  // namespace
 
+const char* TurnEndName(TurnEnd end) {
+  switch (end) {
+    case TurnEnd::kAnswered:
+      return "answered";
+    case TurnEnd::kToolCall:
+      return "tool_call";
+    case TurnEnd::kStopSequence:
+      return "stop_sequence";
+    case TurnEnd::kMaxTokens:
+      return "max_tokens";
+    case TurnEnd::kContextFull:
+      return "context_full";
+    case TurnEnd::kRepetition:
+      return "repetition";
+    case TurnEnd::kCancelled:
+      return "cancelled";
+    case TurnEnd::kDeadline:
+      return "deadline";
+    case TurnEnd::kFailed:
+      break;
+  }
+  return "failed";
+}
+
 Result<std::unique_ptr<TurnService>> TurnService::Create(Engine& engine, std::shared_ptr<const Tokenizer> tokenizer,
                                                          TurnServiceOptions options) {
   GPTOSS_ASSIGN_OR_RETURN(Renderer renderer, Renderer::Create(tokenizer));

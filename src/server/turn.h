@@ -100,6 +100,9 @@ enum class TurnEnd : uint8_t {
   kFailed,  // `status` says why
 };
 
+/// "answered", "tool_call", "stop_sequence", "max_tokens", …
+const char* TurnEndName(TurnEnd end);
+
 struct TurnResult {
   TurnEnd end = TurnEnd::kFailed;
   Status status;

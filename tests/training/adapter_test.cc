@@ -7,7 +7,7 @@
 #include "backends/cpu/training/training_ops.h"
 #include "backends/registry.h"
 #include "base/rng.h"
-#include "engine/model_runner.h"
+#include "served.h"
 #include "tiny.h"
 #include "training/adapter_file.h"
 #include "training/export.h"
@@ -199,30 +199,7 @@ Base LoadBase(const FlatLayout& layout, const std::vector<float>& values, const 
 
 std::vector<float> Served(const ModelWeights& weights, const Ops& ops, const AdapterWeights* adapter, ThreadPool& pool,
                           const std::vector<int32_t>& tokens) {
-  const GptOss model(weights, ops, adapter);
-  RunnerOptions options;
-  options.max_context = 256;
-  options.kv_dtype = DType::kF32;
-  auto runner = ModelRunner::Create(model, pool, options);
-  EXPECT_TRUE(runner.ok());
-  auto sequence = (*runner)->NewSequence();
-  sequence->Append(tokens);
-  std::vector<float> logits;
-  const Status status = (*runner)->Compute(*sequence, 0, [&](int, std::span<float> row) {
-    logits.insert(logits.end(), row.begin(), row.end());
-    return Status();
-  });
-  EXPECT_TRUE(status.ok()) << status.message();
-  return logits;
-}
-
-double Relative(const std::vector<float>& want, const std::vector<float>& got) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    error += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
-    norm += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return std::sqrt(error / norm);
+  return ServedLogits(GptOss(weights, ops, adapter), pool, tokens);
 }
 
 TEST_F(Adapters, FilesServingAndMergingAgree) {

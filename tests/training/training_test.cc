@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "checkpoint/row_convert.h"
-#include "engine/model_runner.h"
+#include "served.h"
 #include "tiny.h"
 #include "training/export.h"
 #include "training/training_state.h"
@@ -52,17 +52,6 @@ class Training : public testing::Test {
   ExecContext context_{pool_, scratch_};
 };
 
-/// |want - got| / |want|, 1 when the sizes differ.
-double Relative(const std::vector<float>& want, const std::vector<float>& got) {
-  if (got.size() != want.size()) return 1.0;
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    error += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
-    norm += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return std::sqrt(error / norm);
-}
-
 /// Logits of the whole sequence from a checkpoint on disk, through the forward pass that serves.
 std::vector<float> ServedLogits(const std::string& directory, const std::vector<int32_t>& tokens) {
   ThreadPool pool(1);
@@ -72,21 +61,7 @@ std::vector<float> ServedLogits(const std::string& directory, const std::vector<
   auto weights =
       LoadWeights(std::shared_ptr<const Checkpoint>(*std::move(checkpoint)), DensePrecision::kAsStored, pool);
   EXPECT_TRUE(weights.ok()) << weights.status().message();
-  const GptOss model(*weights, ReferenceOps());
-  RunnerOptions options;
-  options.max_context = 256;
-  options.kv_dtype = DType::kF32;
-  auto runner = ModelRunner::Create(model, pool, options);
-  EXPECT_TRUE(runner.ok()) << runner.status().message();
-  auto sequence = (*runner)->NewSequence();
-  sequence->Append(tokens);
-  std::vector<float> logits;
-  const Status status = (*runner)->Compute(*sequence, 0, [&](int, std::span<float> row) {
-    logits.insert(logits.end(), row.begin(), row.end());
-    return Status();
-  });
-  EXPECT_TRUE(status.ok()) << status.message();
-  return logits;
+  return ServedLogits(GptOss(*weights, ReferenceOps()), pool, tokens);
 }
 
 TEST_F(Training, LearnsEightConversationsByHeartAndExportsThem) {

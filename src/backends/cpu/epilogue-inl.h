@@ -13,25 +13,13 @@
 #define GPTOSS_BACKENDS_CPU_EPILOGUE_INL_H_
 #endif
 
-#include "hwy/contrib/math/math-inl.h"
+#include "backends/cpu/swiglu-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace gptoss::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-/// gate * sigmoid(1.702 gate) * (up + 1) of clamped values.
-template <class D, class V>
-HWY_INLINE V Swiglu(D d, V gate, V up, float limit) {
-  const auto one = hn::Set(d, 1.0f), high = hn::Set(d, limit), low = hn::Set(d, -limit);
-  const auto g = hn::Min(gate, high);
-  const auto u = hn::Max(hn::Min(up, high), low);
-  // Past 104 the exponential is infinite anyway and Highway's Exp is not defined.
-  const auto z = hn::Min(hn::Mul(g, hn::Set(d, -1.702f)), hn::Set(d, 104.0f));
-  const auto sigmoid = hn::Div(one, hn::Add(one, hn::Exp(d, z)));
-  return hn::Mul(hn::Mul(g, sigmoid), hn::Add(u, one));
-}
 
 /// out[i] = swiglu(sums[2i] + bias[2i], sums[2i + 1] + bias[2i + 1]) for i < count / 2; bias may be null.
 inline void SwigluPairs(const float* HWY_RESTRICT sums, const float* HWY_RESTRICT bias, float limit, int64_t count,

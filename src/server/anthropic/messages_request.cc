@@ -7,12 +7,12 @@
 
 #include "server/api/fields.h"
 #include "server/api/history.h"
+#include "server/api/limits.h"
 
 namespace gptoss::server {
 namespace {
 
 constexpr int64_t kMaxInt = 1'000'000'000;
-constexpr size_t kMaxTools = 1024, kMaxStops = 64;
 constexpr char kNoImage[] = "[an image stood here; this model reads text only]";
 
 // Dated names: "web_search_20250305".

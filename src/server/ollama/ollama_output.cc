@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/api/ids.h"
+#include "server/api/logprobs.h"
 
 namespace gptoss::server {
 namespace {
@@ -65,23 +66,6 @@ Json OllamaOutput::Line(Json message, bool done) const {
   return line;
 }
 
-Json OllamaOutput::LogprobsJson(std::span<const ItemLogprob> logprobs) const {
-  Json out = Json::array();
-  const auto one = [&](TokenId id, float logprob) {
-    const std::string_view text = tokenizer_.TokenBytes(id);
-    Json bytes = Json::array();
-    for (const char c : text) bytes.push_back(static_cast<uint8_t>(c));
-    return Json{{"token", std::string(text)}, {"logprob", logprob}, {"bytes", std::move(bytes)}};
-  };
-  for (const ItemLogprob& token : logprobs) {
-    Json entry = one(token.id, token.logprob);
-    entry["top_logprobs"] = Json::array();
-    for (const TokenLogprob& top : token.top) entry["top_logprobs"].push_back(one(top.id, top.logprob));
-    out.push_back(std::move(entry));
-  }
-  return out;
-}
-
 void OllamaOutput::Begin() {
   if (options_.stream) responder_->BeginStream(200, kLines);
 }
@@ -95,7 +79,7 @@ bool OllamaOutput::Delta(const TurnItem& item, std::string_view text, std::span<
   }
   const bool thinking = item.kind == Kind::kReasoning;
   if (thinking && !options_.show_thinking) return true;
-  Json list = options_.logprobs && !thinking ? LogprobsJson(logprobs) : Json::array();
+  Json list = options_.logprobs && !thinking ? LogprobsJson(tokenizer_, logprobs) : Json::array();
   if (!options_.stream) {
     (thinking ? thinking_ : content_) += text;
     for (Json& entry : list) logprobs_.push_back(std::move(entry));

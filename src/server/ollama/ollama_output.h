@@ -37,7 +37,6 @@ class OllamaOutput : public TurnOutput {
  private:
   /// One object of the stream: `message` for chat; its fields at the top for generate.
   Json Line(Json message, bool done) const;
-  Json LogprobsJson(std::span<const ItemLogprob> logprobs) const;
 
   const Options options_;
   const Tokenizer& tokenizer_;

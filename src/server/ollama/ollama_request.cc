@@ -7,13 +7,12 @@
 #include "server/api/fields.h"
 #include "server/api/history.h"
 #include "server/api/ids.h"
+#include "server/api/limits.h"
 
 namespace gptoss::server {
 namespace {
 
 constexpr int64_t kMaxInt = 1'000'000'000;
-constexpr size_t kMaxTools = 1024, kMaxStops = 64;
-constexpr int kMaxTopLogprobs = 20;
 
 Status ReadThink(FieldReader& body, const ApiOptions& options, OllamaRequest* out) {
   out->turn.effort = options.effort;

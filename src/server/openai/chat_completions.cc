@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "base/rng.h"
+#include "server/api/clock.h"
 #include "server/api/ids.h"
+#include "server/api/logprobs.h"
 #include "server/openai/chat_request.h"
 #include "server/openai/choice_run.h"
 #include "server/openai/errors.h"
@@ -89,7 +91,7 @@ class ChatRun : public ChoiceRun {
       }
       EmitDelta(choice, {{"tool_calls", Json::array({std::move(call)})}});
     } else if (item.kind == TurnItem::Kind::kAnswer) {
-      Json list = request_.logprobs ? LogprobsJson(logprobs) : Json(nullptr);
+      Json list = request_.logprobs ? LogprobsJson(api_.turns->tokenizer(), logprobs) : Json(nullptr);
       for (const Json& token : list) choices_[choice].logprobs.push_back(token);
       EmitDelta(choice, {{"content", text}}, std::move(list));
     } else if (Shown(item)) {
@@ -194,20 +196,6 @@ class ChatRun : public ChoiceRun {
       message["reasoning_content"] = aside;
     }
     return message;
-  }
-
-  Json LogprobsJson(std::span<const ItemLogprob> logprobs) const {
-    Json list = Json::array();
-    const Tokenizer& tokenizer = api_.turns->tokenizer();
-    for (const ItemLogprob& token : logprobs) {
-      Json json = TokenJson(tokenizer, token.id, token.logprob);
-      json["top_logprobs"] = Json::array();
-      for (const TokenLogprob& top : token.top) {
-        json["top_logprobs"].push_back(TokenJson(tokenizer, top.id, top.logprob));
-      }
-      list.push_back(std::move(json));
-    }
-    return list;
   }
 
   Json Chunk() const {

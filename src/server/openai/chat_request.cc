@@ -5,6 +5,7 @@
 
 #include "server/api/fields.h"
 #include "server/api/history.h"
+#include "server/api/limits.h"
 #include "server/openai/chat_tools.h"
 #include "server/openai/sampling_fields.h"
 

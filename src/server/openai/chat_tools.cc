@@ -4,12 +4,11 @@
 #include <utility>
 
 #include "server/api/history.h"
+#include "server/api/limits.h"
 #include "server/turn_prompt.h"
 
 namespace gptoss::server {
 namespace {
-
-constexpr size_t kMaxTools = 1024;
 
 Status AddTool(Tool tool, const std::string& path, std::vector<Tool>* tools) {
   GPTOSS_RETURN_IF_ERROR(CheckToolName(NameOf(tool), path));

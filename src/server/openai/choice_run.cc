@@ -112,13 +112,10 @@ const char* FinishReasonName(TurnEnd end) {
 Json StopDetail(TurnEnd end) {
   switch (end) {
     case TurnEnd::kContextFull:
-      return "context_full";
     case TurnEnd::kRepetition:
-      return "repetition";
     case TurnEnd::kCancelled:
-      return "cancelled";
     case TurnEnd::kDeadline:
-      return "deadline";
+      return TurnEndName(end);
     default:
       return nullptr;
   }

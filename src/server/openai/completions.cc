@@ -3,7 +3,9 @@
 #include <utility>
 
 #include "base/rng.h"
+#include "server/api/clock.h"
 #include "server/api/ids.h"
+#include "server/api/logprobs.h"
 #include "server/openai/choice_run.h"
 #include "server/openai/errors.h"
 #include "server/openai/sampling_fields.h"

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "server/api/logprobs.h"
+
 namespace gptoss::server {
 namespace {
 
@@ -36,12 +38,6 @@ Json TextPart(const std::string& text, Json logprobs) {
 }
 
 Json ReasoningPart(const std::string& text) { return {{"type", "reasoning_text"}, {"text", text}}; }
-
-Json BytesJson(std::string_view bytes) {
-  Json out = Json::array();
-  for (const char c : bytes) out.push_back(static_cast<uint8_t>(c));
-  return out;
-}
 
 const char* EndType(const std::string& status) {
   if (status == "completed") return "response.completed";
@@ -137,21 +133,6 @@ void ResponseBuilder::ItemStart(const TurnItem& item) {
   }
 }
 
-Json ResponseBuilder::LogprobsJson(std::span<const ItemLogprob> logprobs) const {
-  Json out = Json::array();
-  const auto one = [&](TokenId id, float logprob) {
-    const std::string_view bytes = tokenizer_.TokenBytes(id);
-    return Json{{"token", std::string(bytes)}, {"logprob", logprob}, {"bytes", BytesJson(bytes)}};
-  };
-  for (const ItemLogprob& token : logprobs) {
-    Json entry = one(token.id, token.logprob);
-    entry["top_logprobs"] = Json::array();
-    for (const TokenLogprob& top : token.top) entry["top_logprobs"].push_back(one(top.id, top.logprob));
-    out.push_back(std::move(entry));
-  }
-  return out;
-}
-
 void ResponseBuilder::Delta(std::string_view text, std::span<const ItemLogprob> logprobs) {
   if (!open_ || text.empty()) return;
   text_ += text;
@@ -167,7 +148,7 @@ void ResponseBuilder::Delta(std::string_view text, std::span<const ItemLogprob> 
   event["content_index"] = 0;
   event["delta"] = text;
   if (!reasoning) {
-    Json list = options_.logprobs ? LogprobsJson(logprobs) : Json::array();
+    Json list = options_.logprobs ? LogprobsJson(tokenizer_, logprobs) : Json::array();
     for (const Json& entry : list) logprobs_.push_back(entry);
     event["logprobs"] = std::move(list);
   }

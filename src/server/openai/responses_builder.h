@@ -59,7 +59,6 @@ class ResponseBuilder {
   void StartText(Json part);
   void EndText(bool reasoning);
   void EndCall();
-  Json LogprobsJson(std::span<const ItemLogprob> logprobs) const;
 
   const std::string id_;
   const BuilderOptions options_;

@@ -5,12 +5,12 @@
 
 #include "server/api/fields.h"
 #include "server/api/history.h"
+#include "server/api/limits.h"
 
 namespace gptoss::server {
 namespace {
 
 constexpr int64_t kMaxInt = 1'000'000'000;
-constexpr int kMaxTools = 1024, kMaxTopLogprobs = 20;
 constexpr size_t kMaxMetadata = 16, kMaxMetadataKey = 64, kMaxMetadataValue = 512;
 
 // What only OpenAI's own servers run and clients send whether or not they need it.

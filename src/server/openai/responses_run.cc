@@ -1,8 +1,8 @@
 #include "server/openai/responses_run.h"
 
-#include <chrono>
 #include <utility>
 
+#include "server/api/clock.h"
 #include "server/api/sse.h"
 #include "server/openai/errors.h"
 
@@ -10,10 +10,6 @@ namespace gptoss::server {
 namespace {
 
 constexpr size_t kMaxKept = 64;  // complete responses that the store refused
-
-int64_t NowSeconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 std::string EventText(const Json& event) { return NamedEvent(event["type"].get_ref<const std::string&>(), event); }
 

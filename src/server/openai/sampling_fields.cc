@@ -2,16 +2,15 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <climits>
 
-#include "base/utf8.h"
 #include "server/api/ids.h"
+#include "server/api/limits.h"
 
 namespace gptoss::server {
 namespace {
 
-constexpr size_t kMaxStops = 64, kMaxBiases = 4096;
+constexpr size_t kMaxBiases = 4096;
 // What JSON can write as a number and no double can hold: far more than any model has tokens.
 constexpr int64_t kMostTokens = int64_t{1} << 53;
 
@@ -128,10 +127,6 @@ std::string EffortName(const TurnRequest& turn) {
   return turn.no_reasoning ? "none" : std::string(ReasoningEffortName(turn.effort));
 }
 
-int64_t NowSeconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 Json UsageJson(const EngineUsage& usage, int reasoning_tokens) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.output_tokens},
@@ -144,15 +139,6 @@ void AddUsage(const EngineUsage& usage, EngineUsage* sum) {
   sum->prompt_tokens = usage.prompt_tokens;  // one prompt, however many choices
   sum->cached_tokens = std::max(sum->cached_tokens, usage.cached_tokens);
   sum->output_tokens += usage.output_tokens;
-}
-
-Json TokenJson(const Tokenizer& tokenizer, TokenId id, float logprob) {
-  const std::string_view bytes = tokenizer.TokenBytes(id);
-  Json list = Json::array();
-  for (const char c : bytes) list.push_back(static_cast<uint8_t>(c));
-  // JSON has no infinity; OpenAI writes -9999 for what cannot be.
-  const double shown = logprob > -9999.0f ? static_cast<double>(logprob) : -9999.0;
-  return {{"token", ReplaceInvalidUtf8(bytes)}, {"logprob", shown}, {"bytes", std::move(list)}};
 }
 
 }  // namespace gptoss::server

@@ -11,7 +11,6 @@
 namespace gptoss::server {
 
 inline constexpr int kMaxChoices = 128;
-inline constexpr int kMaxTopLogprobs = 20;
 
 /// temperature, top_p, top_k, min_p, penalties, logit_bias, seed (random when absent), stop, max_tokens and
 /// max_completion_tokens (the latter wins; less than 0 is no limit). On
@@ -25,14 +24,8 @@ Status ReadReasoningFields(FieldReader& body, ReasoningEffort otherwise, TurnReq
 /// "none" or the effort's name: what the answer echoes.
 std::string EffortName(const TurnRequest& turn);
 
-/// Seconds since 1970.
-int64_t NowSeconds();
-
 /// {"prompt_tokens", "completion_tokens", "total_tokens", and both details}.
 Json UsageJson(const EngineUsage& usage, int reasoning_tokens);
 void AddUsage(const EngineUsage& usage, EngineUsage* sum);
-
-/// A token as log-probabilities name it: {"token", "logprob", "bytes"}. Bytes that are no text are U+FFFD in "token".
-Json TokenJson(const Tokenizer& tokenizer, TokenId id, float logprob);
 
 }  // namespace gptoss::server

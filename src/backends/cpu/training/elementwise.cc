@@ -10,6 +10,7 @@
 #include "backends/cpu/training/training_kernels.h"
 #include "hwy/foreach_target.h"
 // After foreach_target: included once per target.
+#include "backends/cpu/swiglu-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -22,7 +23,6 @@ namespace {
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-constexpr float kSwigluAlpha = 1.702f;
 constexpr int64_t kSerialValues = 16384;  // less is not worth waking threads for
 constexpr int64_t kScaleRows = 128;       // rows whose gradient of a norm's scale is summed before the sums are added
 constexpr int64_t kColumns = 64;          // columns that one task sums over all rows
@@ -87,24 +87,14 @@ void NormRowBackward(const RmsNormBackwardArgs<float>& args, int64_t row, float*
   }
 }
 
-/// exp and the sigmoid of the gate; h = gate * sigmoid * (up + 1).
-HWY_INLINE V Sigmoid(V gate) {
-  const D d;
-  const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Mul(hn::Set(d, -kSwigluAlpha), gate))));
-}
-
 void SwigluRow(const float* pre, int64_t width, float limit, float* h) {
   const D d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const V top = hn::Set(d, limit), bottom = hn::Set(d, -limit), one = hn::Set(d, 1.0f);
   int64_t i = 0;
   for (; i + lanes <= width; i += lanes) {
     V gate, up;
     hn::LoadInterleaved2(d, pre + 2 * i, gate, up);
-    gate = hn::Min(gate, top);
-    up = hn::Max(hn::Min(up, top), bottom);
-    hn::StoreU(hn::Mul(hn::Mul(gate, Sigmoid(gate)), hn::Add(up, one)), d, h + i);
+    hn::StoreU(Swiglu(d, gate, up, limit), d, h + i);
   }
   for (; i < width; ++i) {
     const float gate = std::min(pre[2 * i], limit), up = std::clamp(pre[2 * i + 1], -limit, limit);
@@ -130,7 +120,7 @@ void SwigluBackwardRow(const float* dh, int64_t width, float limit, float* pre) 
     V gate_in, up_in;
     hn::LoadInterleaved2(d, pre + 2 * i, gate_in, up_in);
     const V gate = hn::Min(gate_in, top), up = hn::Max(hn::Min(up_in, top), bottom);
-    const V sigmoid = Sigmoid(gate), out = hn::LoadU(d, dh + i);
+    const V sigmoid = SwigluSigmoid(d, gate), out = hn::LoadU(d, dh + i);
     const V slope = hn::Add(one, hn::Mul(hn::Mul(hn::Set(d, kSwigluAlpha), gate), hn::Sub(one, sigmoid)));
     const V dgate = hn::Mul(out, hn::Mul(hn::Mul(sigmoid, slope), hn::Add(up, one)));
     const V dup = hn::Mul(out, hn::Mul(gate, sigmoid));

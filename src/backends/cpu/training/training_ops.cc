@@ -128,21 +128,6 @@ void QkvRopeBackward(ExecContext& context, const QkvRopeBackwardArgs<float>& arg
                                    args.adapter, args.adapter_gradient});
 }
 
-/// The k largest of `logits` in descending order, ties by lower index, and their softmax.
-void ChooseExperts(const float* logits, int num_experts, int k, int32_t* expert, float* weight) {
-  for (int j = 0; j < k; ++j) {
-    int best = -1;
-    for (int e = 0; e < num_experts; ++e) {
-      const bool taken = std::find(expert, expert + j, e) != expert + j;
-      if (!taken && (best < 0 || logits[e] > logits[best])) best = e;
-    }
-    expert[j] = best;
-  }
-  float sum = 0.0f;
-  for (int j = 0; j < k; ++j) sum += weight[j] = std::exp(logits[expert[j]] - logits[expert[0]]);
-  for (int j = 0; j < k; ++j) weight[j] /= sum;
-}
-
 template <const TrainingKernels& kTrain>
 void Router(ExecContext& context, const RouterTrainArgs<float>& args) {
   Routing& routing = *args.routing;
