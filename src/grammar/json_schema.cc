@@ -26,10 +26,16 @@ std::string NumberText(const Json& value) {
 class SchemaCompiler {
  public:
   SchemaCompiler(SchemaReader reader, const JsonSchemaOptions& options)
-      : reader_(std::move(reader)), spaces_(options.optional_spaces), builder_(options.limits) {}
+      : reader_(std::move(reader)),
+        spaces_(options.optional_spaces),
+        only_objects_(options.only_objects),
+        builder_(options.limits) {}
 
   Result<Automaton> Compile() {
-    const RuleId root = RuleFor(MakeSchemaSet({reader_.root()}));
+    static const Json kObject = {{"type", "object"}};
+    std::vector<SchemaRef> all = {reader_.root()};
+    if (only_objects_) all.push_back({&kObject, "#"});
+    const RuleId root = RuleFor(MakeSchemaSet(std::move(all)));
     for (size_t i = 0; i < pending_.size(); ++i) {
       if (builder_.full()) break;
       if (pending_.size() > kMaxRules) return ResourceExhausted("schema: too many different parts; simplify it");
@@ -370,7 +376,7 @@ class SchemaCompiler {
   }
 
   SchemaReader reader_;
-  bool spaces_;
+  bool spaces_, only_objects_;
   AutomatonBuilder builder_;
   std::vector<Pending> pending_;
 };

@@ -24,6 +24,7 @@ enum class SchemaDialect : uint8_t {
 struct JsonSchemaOptions {
   SchemaDialect dialect = SchemaDialect::kAuto;
   bool optional_spaces = true;
+  bool only_objects = false;  // whatever else the schema allows
   AutomatonLimits limits;
 };
 

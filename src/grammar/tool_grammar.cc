@@ -66,14 +66,10 @@ Result<Automaton> InputOf(const ToolSpec& tool) {
     default:
       break;
   }
-  if (!tool.strict) return AnyJsonObject();
-  if (tool.parameters) {
-    Json schema = *tool.parameters;
-    // A call's arguments are an object whatever else the schema says.
-    if (schema.is_object() && !schema.contains("type")) schema["type"] = "object";
-    return CompileJsonSchema(schema);
-  }
-  return CompileJsonSchema(Json{{"type", "object"}, {"additionalProperties", false}});
+  JsonSchemaOptions options;
+  options.only_objects = true;
+  if (!tool.parameters) return CompileJsonSchema(Json{{"additionalProperties", false}}, options);
+  return tool.strict ? CompileJsonSchema(*tool.parameters, options) : AnyJsonObject();
 }
 
 }  // namespace
@@ -104,6 +100,21 @@ Result<ToolSpec> ToolSpecFromJson(const Json& json) {
   tool.input = ToolSpec::Input::kText;
   if (const Json* format = FieldOfEither(inner, json, "format")) GPTOSS_RETURN_IF_ERROR(ReadFormat(*format, &tool));
   return tool;
+}
+
+std::string InputKey(const ToolSpec& tool) {
+  switch (tool.input) {
+    case ToolSpec::Input::kText:
+      return "";
+    case ToolSpec::Input::kRegex:
+      return "regex " + tool.definition;
+    case ToolSpec::Input::kLark:
+      return "lark " + tool.definition;
+    case ToolSpec::Input::kJson:
+      break;
+  }
+  if (!tool.parameters) return "nothing";
+  return tool.strict ? "schema " + WriteJson(*tool.parameters) : "object";
 }
 
 Result<TurnTool> CompileTool(const ToolSpec& tool, std::shared_ptr<const TokenIndex> tokens) {

@@ -53,9 +53,7 @@ ToolSpec RandomTool(const char* name, const std::vector<Json>& schemas, Dice& di
 /// Compiled grammars are shared by the turns that use them, as a server would.
 TurnTool CachedTool(const ToolSpec& spec, const std::shared_ptr<const TokenIndex>& tokens) {
   static std::map<std::string, TurnTool> cache;
-  std::string key = std::to_string(static_cast<int>(spec.input)) + (spec.strict ? "s" : "n");
-  if (spec.strict && spec.parameters) key += WriteJson(*spec.parameters);
-  const auto [it, added] = cache.try_emplace(key);
+  const auto [it, added] = cache.try_emplace(InputKey(spec));
   if (added) it->second = *CompileTool(spec, tokens);
   TurnTool tool = it->second;
   tool.recipient = spec.Recipient();
@@ -185,9 +183,8 @@ std::string CheckCall(const TurnCase& turn, const ParsedMessage& call, std::vect
   if (call.content_type != "<|constrain|>json") return "arguments that are not marked as JSON";
   const Result<Json> json = ParseJson(call.text);
   if (!json.ok() || !json->is_object()) return "arguments that are no JSON object: " + call.text;
-  if (!tool->strict) return "";
-  const Json none = {{"type", "object"}, {"additionalProperties", false}};
-  documents->push_back({tool->parameters.value_or(none), call.text});
+  if (!tool->parameters && !json->empty()) return "arguments of a function that takes none: " + call.text;
+  if (tool->strict && tool->parameters) documents->push_back({*tool->parameters, call.text});
   return "";
 }
 

@@ -235,5 +235,49 @@ TEST_F(TurnTest, ToolsAreReadInBothForms) {
   EXPECT_NE(CompileTool(bad, index_).status().message().find("tool 'f': schema #/uniqueItems"), std::string::npos);
 }
 
+TEST_F(TurnTest, ArgumentsAreObjects) {
+  struct Case {
+    const char* schema;  // null: no parameters
+    bool strict;
+    std::vector<const char*> in, out;
+  };
+  const Case cases[] = {
+      {nullptr, false, {"{}"}, {"{\"a\":1}", "[]", "null"}},
+      {nullptr, true, {"{}"}, {"{\"a\":1}"}},
+      {R"({"type":"string"})", false, {"{}", "{\"a\":[1]}"}, {"\"a\"", "1"}},
+      {R"({"type":["object","null"],"properties":{"a":{"type":"null"}}})", true, {"{\"a\":null}"}, {"null"}},
+      {R"({"anyOf":[{"type":"integer"},{"required":["a"],"properties":{"a":{"const":1}}}]})",
+       true,
+       {"{\"a\":1}"},
+       {"1", "{}"}},
+      {R"({"$ref":"#/$defs/x","$defs":{"x":{"properties":{"next":{"$ref":"#"}}}}})", true, {"{\"next\":1}"}, {"1"}},
+      {R"({"$schema":"http://json-schema.org/draft-07/schema#","$ref":"#/definitions/x","definitions":{"x":{}}})",
+       true,
+       {"{}"},
+       {"1"}},
+  };
+  for (const Case& c : cases) {
+    ToolSpec tool;
+    tool.name = "f";
+    tool.strict = c.strict;
+    if (c.schema != nullptr) tool.parameters = *ParseJson(c.schema);
+    const Result<TurnTool> compiled = CompileTool(tool, index_);
+    ASSERT_TRUE(compiled.ok()) << compiled.status().message();
+    Machine& machine = *compiled->arguments;
+    const auto matches = [&](const char* text) { return machine.Accepts(*machine.Step(machine.start(), text)); };
+    for (const char* text : c.in) EXPECT_TRUE(matches(text)) << text;
+    for (const char* text : c.out) EXPECT_FALSE(matches(text)) << text;
+  }
+  ToolSpec text;
+  text.strict = true;
+  text.parameters = *ParseJson(R"({"type":"string"})");
+  EXPECT_FALSE(CompileTool(text, index_).ok());  // nothing is both
+  ToolSpec other = text;
+  other.name = "g";
+  EXPECT_EQ(InputKey(text), InputKey(other));
+  other.strict = false;
+  EXPECT_NE(InputKey(text), InputKey(other));
+}
+
 }  // namespace
 }  // namespace gptoss
