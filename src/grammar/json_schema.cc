@@ -1,11 +1,10 @@
 #include "grammar/json_schema.h"
 
 #include <algorithm>
-#include <cmath>
-#include <deque>
 #include <utility>
 
 #include "grammar/char_dfa.h"
+#include "grammar/schema_keywords.h"
 #include "grammar/schema_reader.h"
 
 namespace gptoss {
@@ -16,12 +15,6 @@ constexpr size_t kMaxRules = 50'000;
 
 /// A string's or key's text as JSON in the shortest form, with quotes.
 std::string Quoted(const std::string& text) { return WriteJson(Json(text)); }
-
-std::string NumberText(const Json& value) {
-  if (!value.is_number_float()) return WriteJson(value);
-  const Result<Decimal> decimal = Decimal::Parse(WriteJson(value));
-  return decimal.ok() ? decimal->Text() : WriteJson(value);
-}
 
 class SchemaCompiler {
  public:
@@ -381,76 +374,6 @@ class SchemaCompiler {
   std::vector<Pending> pending_;
 };
 
-/// Names in the order in which the automaton expects them, with the schemas of their values.
-struct KeyOrder {
-  std::vector<std::pair<std::string, const Json*>> properties;
-  std::vector<std::string> required;
-};
-
-const Json* Target(const Json& schema, const Json& root) {
-  const std::string* ref = FindString(schema, "$ref");
-  if (ref == nullptr || !ref->starts_with('#')) return nullptr;
-  try {  // the library's pointers throw on wrong syntax
-    const Json::json_pointer pointer(ref->substr(1));
-    return root.contains(pointer) ? &root[pointer] : nullptr;
-  } catch (const Json::exception&) {
-    return nullptr;
-  }
-}
-
-void CollectKeys(const Json& schema, const Json& root, int depth, KeyOrder* out) {
-  if (!schema.is_object() || depth > 16) return;
-  if (const Json* map = FindField(schema, "properties"); map != nullptr && map->is_object()) {
-    for (const auto& [key, value] : map->items()) out->properties.emplace_back(key, &value);
-  }
-  if (const Json* list = FindField(schema, "required"); list != nullptr && list->is_array()) {
-    for (const Json& name : *list) {
-      if (name.is_string()) out->required.push_back(name.get<std::string>());
-    }
-  }
-  if (const Json* target = Target(schema, root)) CollectKeys(*target, root, depth + 1, out);
-  for (const char* keyword : {"allOf", "anyOf", "oneOf"}) {
-    const Json* list = FindField(schema, keyword);
-    if (list == nullptr || !list->is_array()) continue;
-    for (const Json& part : *list) CollectKeys(part, root, depth + 1, out);
-  }
-}
-
-Json Ordered(const Json& value, const Json& schema, const Json& root, int depth) {
-  static const Json kAny = true;
-  if (value.is_number_float()) {
-    // -0.0 and 1.0 are written as integers.
-    const double number = value.get<double>();
-    if (std::floor(number) == number && std::abs(number) < 9e15) return Json(static_cast<int64_t>(number));
-  }
-  if (!value.is_structured() || depth > 64) return value;
-  KeyOrder order;
-  CollectKeys(schema, root, 0, &order);
-  const auto of = [&](const char* keyword) -> const Json& {
-    const Json* found = schema.is_object() ? FindField(schema, keyword) : nullptr;
-    return found != nullptr ? *found : kAny;
-  };
-  if (value.is_array()) {
-    Json out = Json::array();
-    for (size_t i = 0; i < value.size(); ++i) {
-      const Json& prefix = of("prefixItems").is_array() ? of("prefixItems") : of("items");
-      const Json& item = prefix.is_array() ? (i < prefix.size() ? prefix[i] : kAny) : of("items");
-      out.push_back(Ordered(value[i], item, root, depth + 1));
-    }
-    return out;
-  }
-  for (const std::string& name : order.required) order.properties.emplace_back(name, &kAny);
-  Json out = Json::object();
-  for (const auto& [key, inner] : order.properties) {
-    const Json* found = FindField(value, key);
-    if (found != nullptr && !out.contains(key)) out[key] = Ordered(*found, *inner, root, depth + 1);
-  }
-  for (const auto& [key, inner] : value.items()) {
-    if (!out.contains(key)) out[key] = Ordered(inner, of("additionalProperties"), root, depth + 1);
-  }
-  return out;
-}
-
 }  // namespace
 
 Result<Automaton> CompileJsonSchema(const Json& schema, const JsonSchemaOptions& options) {
@@ -459,12 +382,7 @@ Result<Automaton> CompileJsonSchema(const Json& schema, const JsonSchemaOptions&
 }
 
 Result<Automaton> AnyJsonObject(const JsonSchemaOptions& options) {
-  const Json schema = {{"type", "object"}};
-  return CompileJsonSchema(schema, options);
-}
-
-std::string CanonicalJson(const Json& document, const Json& schema) {
-  return WriteJson(Ordered(document, schema, schema, 0));
+  return CompileJsonSchema(Json{{"type", "object"}}, options);
 }
 
 }  // namespace gptoss

@@ -36,8 +36,9 @@ Result<Automaton> CompileJsonSchema(const Json& schema, const JsonSchemaOptions&
 Result<Automaton> AnyJsonObject(const JsonSchemaOptions& options = {});
 
 /// Writes a document the way that the automaton of `schema` expects it: keys in the schema's order as far as that is
-/// known from `properties` reachable through $ref, allOf, anyOf and oneOf; short escapes; integral numbers as integers.
-/// For checking documents that others wrote.
+/// known from `properties` reachable through $ref, allOf, anyOf and oneOf; what equals a value of an enum or const as
+/// it is written there; short escapes; numbers without exponents, integral ones as integers. For checking documents
+/// that others wrote.
 std::string CanonicalJson(const Json& document, const Json& schema);
 
 }  // namespace gptoss

@@ -185,6 +185,31 @@ TEST(JsonSchemaTest, Combinations) {
   });
 }
 
+TEST(JsonSchemaTest, DocumentsOfOthersAreWrittenAsTheAutomatonReadsThem) {
+  struct Case {
+    const char *schema, *document, *canonical;
+  };
+  const Case cases[] = {
+      {R"({"properties":{"b":{},"a":{}},"required":["c"]})", R"({"x":1,"c":2,"a":3,"b":4})",
+       R"({"b":4,"a":3,"c":2,"x":1})"},
+      {R"({"$ref":"#/$defs/d","$defs":{"d":{"properties":{"b":{},"a":{"properties":{"z":{},"y":{}}}}}}})",
+       R"({"a":{"y":1,"z":2},"b":0})", R"({"b":0,"a":{"z":2,"y":1}})"},
+      {R"({"const":{"b":1,"a":[{"d":2,"c":3}]}})", R"({"a":[{"c":3.0,"d":2}],"b":1})",
+       R"({"b":1,"a":[{"d":2,"c":3}]})"},
+      {R"({"items":{"enum":[{"b":1,"a":2},9007199254740992]}})", R"([{"a":2,"b":1},9007199254740992.0])",
+       R"([{"b":1,"a":2},9007199254740992])"},
+      {R"({"type":"integer"})", "12e20", "1200000000000000000000"},
+      {R"({"type":"number"})", "-0.0", "0"},
+      {R"({"type":"number"})", "25e-3", "0.025"},
+      {R"({"type":"string"})", R"("\u0041\/\u00e9")", R"("A/é")"},
+  };
+  for (const Case& c : cases) {
+    const Json schema = *ParseJson(c.schema);
+    EXPECT_EQ(CanonicalJson(*ParseJson(c.document), schema), c.canonical);
+    EXPECT_TRUE(Matches(Machine::Create(*CompileJsonSchema(schema), nullptr), c.canonical)) << c.canonical;
+  }
+}
+
 TEST(JsonSchemaTest, RefusalsNameKeywordAndPlace) {
   struct Case {
     const char *schema, *part;
@@ -197,6 +222,7 @@ TEST(JsonSchemaTest, RefusalsNameKeywordAndPlace) {
       {R"({"items":{"format":"iri"}})", "#/items/format"},
       {R"({"$ref":"https://example.org/x"})", "#/$ref"},
       {R"({"$ref":"#/nowhere"})", "does not exist"},
+      {R"({"$schema":"https://example.org/my-words","minimum":1})", "#/$schema: the dialect"},
       {R"({"type":"strnig"})", "#/type"},
       {R"({"maxLenght":3})", "#/maxLenght"},
       {R"j({"pattern":"(?=x)"})j", "#/pattern"},

@@ -1,7 +1,7 @@
 #include "grammar/machine.h"
 
 #include <algorithm>
-#include <bit>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -10,35 +10,35 @@
 namespace gptoss {
 namespace {
 
-// More repetitions at once than this are rarer than the tables for them are worth.
-constexpr size_t kMaxUnitsAtOnce = 8;
 // A row for a unit's automaton costs 512 bytes a node; classes of scripts stay under this.
 constexpr size_t kMaxUnitNodes = 512;
 
-void SetBit(std::span<uint64_t> mask, TokenId token) {
-  mask[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
-}
-
 }  // namespace
-
-size_t Machine::FrameHash::operator()(const Frame& f) const {
-  return Mix64((uint64_t{f.call} << 32 | f.parent) ^ Mix64(f.count));
-}
 
 Machine::Machine(Automaton automaton, std::shared_ptr<const TokenIndex> tokens, const MachineLimits& limits)
     : automaton_(std::move(automaton)), tokens_(std::move(tokens)), limits_(limits) {
+  PrepareNodes();
   PrepareUnits();
   states_.push_back({0, 0, false});  // kDead
   frames_.push_back({UINT32_MAX, 0, 0});
-  std::vector<Config> configs;
-  bool accepts = false;
-  Close({{automaton_.rules[automaton_.root].start, 0}}, &configs, &accepts);
-  start_ = InternState(std::move(configs), accepts);
+  start_ = StateOf(std::array{Config{automaton_.rules[automaton_.root].start, 0}});
 }
 
 std::shared_ptr<Machine> Machine::Create(Automaton automaton, std::shared_ptr<const TokenIndex> tokens,
                                          const MachineLimits& limits) {
   return std::shared_ptr<Machine>(new Machine(std::move(automaton), std::move(tokens), limits));
+}
+
+void Machine::PrepareNodes() {
+  kinds_.resize(automaton_.nodes.size());
+  for (size_t n = 0; n < kinds_.size(); ++n) {
+    const Automaton::Node& node = automaton_.nodes[n];
+    kinds_[n].plain = node.call_begin == node.call_end && !node.accept && node.byte_begin != node.byte_end;
+    kinds_[n].disjoint = true;
+    for (uint32_t e = node.byte_begin + 1; e < node.byte_end; ++e) {
+      kinds_[n].disjoint &= automaton_.bytes[e].lo > automaton_.bytes[e - 1].hi;
+    }
+  }
 }
 
 void Machine::PrepareUnits() {
@@ -51,7 +51,7 @@ void Machine::PrepareUnits() {
     const Automaton::Rule& rule = automaton_.rules[r];
     if (!rule.unit || !repeated[r] || tokens_ == nullptr) continue;
     std::vector<uint32_t> order = {rule.start};
-    std::unordered_map<uint32_t, uint16_t> number = {{rule.start, 0}};
+    std::map<uint32_t, uint16_t> number = {{rule.start, 0}};
     UnitDfa dfa;
     for (size_t i = 0; i < order.size() && order.size() <= kMaxUnitNodes; ++i) {
       dfa.next.emplace_back().fill(UnitDfa::kNone);
@@ -77,65 +77,72 @@ void Machine::PrepareUnits() {
   }
 }
 
+void Machine::SmallSet::Clear() {
+  items_.clear();
+  if (many_) table_ = IdTable();
+  many_ = false;
+}
+
+bool Machine::SmallSet::Contains(uint64_t item) const {
+  if (!many_) return std::find(items_.begin(), items_.end(), item) != items_.end();
+  return table_.Find(Mix64(item), [&](uint32_t i) { return items_[i] == item; }) != IdTable::kNone;
+}
+
+bool Machine::SmallSet::Add(uint64_t item) {
+  constexpr size_t kLinear = 48;
+  if (Contains(item)) return false;
+  if (!many_ && items_.size() == kLinear) {
+    many_ = true;
+    for (uint32_t i = 0; i < kLinear; ++i) table_.Add(Mix64(items_[i]), i);
+  }
+  if (many_) table_.Add(Mix64(item), static_cast<uint32_t>(items_.size()));
+  items_.push_back(item);
+  return true;
+}
+
 uint32_t Machine::InternFrame(const Frame& frame) {
+  const uint64_t hash = Mix64((uint64_t{frame.call} << 32 | frame.parent) ^ Mix64(frame.count));
+  const uint32_t known = frame_ids_.Find(hash, [&](uint32_t id) { return frames_[id] == frame; });
+  if (known != IdTable::kNone) return known;
   if (frames_.size() >= limits_.max_frames) {
     overflow_ = true;
     return 0;
   }
-  const auto [it, added] = frame_ids_.try_emplace(frame, static_cast<uint32_t>(frames_.size()));
-  if (added) frames_.push_back(frame);
-  return it->second;
+  const auto id = static_cast<uint32_t>(frames_.size());
+  frames_.push_back(frame);
+  frame_ids_.Add(hash, id);
+  return id;
 }
 
-namespace {
+/// The state that holds `positions` and what they reach without reading a byte.
+Machine::StateId Machine::StateOf(std::span<const Config> positions) {
+  if (positions.size() == 1 && kinds_[positions[0].node].plain) return InternState(positions, false);
+  bool accepts = false;
+  Close(positions, &accepts);
+  return InternState(closed_, accepts);
+}
 
-/// Membership for the few items of one closure.
-class SmallSet {
- public:
-  /// False when it was there.
-  bool Add(uint64_t item) {
-    if (items_.size() < kLinear) {
-      if (std::find(items_.begin(), items_.end(), item) != items_.end()) return false;
-      items_.push_back(item);
-      return true;
-    }
-    if (many_.empty()) {
-      for (uint64_t i : items_) many_.emplace(i, 0);
-    }
-    return many_.emplace(item, 0).second;
-  }
-  bool Contains(uint64_t item) const {
-    return many_.empty() ? std::find(items_.begin(), items_.end(), item) != items_.end() : many_.contains(item);
-  }
-
- private:
-  static constexpr size_t kLinear = 48;
-  std::vector<uint64_t> items_;
-  std::unordered_map<uint64_t, uint8_t> many_;
-};
-
-}  // namespace
-
-void Machine::Close(std::vector<Config> work, std::vector<Config>* out, bool* accepts) {
-  SmallSet visited;
-  SmallSet entered;  // frames that began here: nothing was read in them yet
+/// Leaves the closure in closed_, sorted.
+void Machine::Close(std::span<const Config> positions, bool* accepts) {
+  visited_.Clear();
+  entered_.Clear();  // frames that began here: nothing was read in them yet
+  closed_.clear();
+  work_.clear();
   const auto push = [&](uint32_t node, uint32_t frame) {
-    if (visited.Add(uint64_t{node} << 32 | frame)) work.push_back({node, frame});
+    if (visited_.Add(uint64_t{node} << 32 | frame)) work_.push_back({node, frame});
   };
-  std::vector<Config> first = std::move(work);
-  work.clear();
-  for (const Config& c : first) push(c.node, c.frame);
-  while (!work.empty() && !overflow_) {
-    const Config c = work.back();
-    work.pop_back();
+  for (const Config& c : positions) push(c.node, c.frame);
+  while (!work_.empty() && !overflow_) {
+    const Config c = work_.back();
+    work_.pop_back();
     const Automaton::Node& node = automaton_.nodes[c.node];
-    if (node.byte_begin != node.byte_end) out->push_back(c);
-    if (out->size() > limits_.max_set) overflow_ = true;
+    if (node.byte_begin != node.byte_end) closed_.push_back(c);
+    if (closed_.size() > limits_.max_set) overflow_ = true;
     for (uint32_t i = node.call_begin; i < node.call_end; ++i) {
       const Automaton::Call& call = automaton_.calls[i];
       if (call.min == 0) push(call.to, c.frame);
       const uint32_t frame = call.tail ? c.frame : InternFrame({i, 0, c.frame});
-      if (!call.tail && automaton_.rules[call.rule].nullable) entered.Add(frame);
+      if (!call.tail && automaton_.rules[call.rule].nullable) entered_.Add(frame);
       push(automaton_.rules[call.rule].start, frame);
     }
     if (!node.accept) continue;
@@ -149,27 +156,25 @@ void Machine::Close(std::vector<Config> work, std::vector<Config>* out, bool* ac
     if (count >= call.min) push(call.to, frame.parent);
     if (count >= call.max) continue;
     // An empty round adds nothing. Such a rule has no least count, so what a later round can do an earlier one can too.
-    if (automaton_.rules[call.rule].nullable && entered.Contains(c.frame)) continue;
+    if (automaton_.rules[call.rule].nullable && entered_.Contains(c.frame)) continue;
     const uint32_t next = call.max == kUnbounded ? std::min(count, call.min) : count;
     const uint32_t again = InternFrame({frame.call, next, frame.parent});
-    if (automaton_.rules[call.rule].nullable) entered.Add(again);
+    if (automaton_.rules[call.rule].nullable) entered_.Add(again);
     push(automaton_.rules[call.rule].start, again);
   }
-  std::sort(out->begin(), out->end());
+  std::sort(closed_.begin(), closed_.end());
 }
 
-Machine::StateId Machine::InternState(std::vector<Config> configs, bool accepts) {
+Machine::StateId Machine::InternState(std::span<const Config> configs, bool accepts) {
   if (overflow_ || (configs.empty() && !accepts)) return kDead;
   uint64_t hash = accepts ? kGoldenGamma : 0;
   for (const Config& c : configs) hash = Mix64(hash ^ (uint64_t{c.node} << 32 | c.frame));
-  const auto [begin, end] = state_ids_.equal_range(hash);
-  for (auto it = begin; it != end; ++it) {
-    const State& s = states_[it->second];
-    if (s.accepts == accepts && s.size == configs.size() &&
-        std::equal(configs.begin(), configs.end(), configs_.begin() + static_cast<ptrdiff_t>(s.begin))) {
-      return it->second;
-    }
-  }
+  const uint32_t known = state_ids_.Find(hash, [&](uint32_t id) {
+    const State& s = states_[id];
+    return s.accepts == accepts && s.size == configs.size() &&
+           std::equal(configs.begin(), configs.end(), configs_.begin() + static_cast<ptrdiff_t>(s.begin));
+  });
+  if (known != IdTable::kNone) return known;
   if (states_.size() >= limits_.max_states) {
     overflow_ = true;
     return kDead;
@@ -177,7 +182,7 @@ Machine::StateId Machine::InternState(std::vector<Config> configs, bool accepts)
   const StateId id = static_cast<StateId>(states_.size());
   states_.push_back({configs_.size(), static_cast<uint32_t>(configs.size()), accepts});
   configs_.insert(configs_.end(), configs.begin(), configs.end());
-  state_ids_.emplace(hash, id);
+  state_ids_.Add(hash, id);
   return id;
 }
 
@@ -195,8 +200,27 @@ const Machine::Row& Machine::RowOf(StateId state) {
 }
 
 void Machine::ComputeRow(StateId state, Row* row) {
-  row->fill(kDead);
   const State s = states_[state];
+  row->fill(kDead);
+  if (s.size != 1 || !kinds_[configs_[s.begin].node].disjoint) return ComputeMixedRow(s, row);
+  const Config from = configs_[s.begin];
+  const Automaton::Node& node = automaton_.nodes[from.node];
+  std::array<std::pair<uint32_t, StateId>, 4> known;  // ranges often lead to the same place
+  size_t next = 0;
+  known.fill({UINT32_MAX, kDead});
+  for (uint32_t e = node.byte_begin; e < node.byte_end; ++e) {
+    const Automaton::ByteEdge& edge = automaton_.bytes[e];
+    auto it = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == edge.to; });
+    if (it == known.end()) {
+      it = known.begin() + static_cast<ptrdiff_t>(next++ % known.size());
+      *it = {edge.to, StateOf(std::array{Config{edge.to, from.frame}})};
+    }
+    std::fill(row->begin() + edge.lo, row->begin() + edge.hi + 1, it->second);
+  }
+}
+
+/// The same for several positions, whose ranges of bytes overlap.
+void Machine::ComputeMixedRow(const State& s, Row* row) {
   struct Edge {
     uint8_t lo, hi;
     Config to;
@@ -226,14 +250,7 @@ void Machine::ComputeRow(StateId state, Row* row) {
     if (!targets.empty()) {
       std::sort(targets.begin(), targets.end());
       auto it = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == targets; });
-      if (it == known.end()) {
-        std::vector<Config> configs;
-        bool accepts = false;
-        Close(targets, &configs, &accepts);
-        const StateId id = InternState(std::move(configs), accepts);
-        known.emplace_back(targets, id);
-        it = std::prev(known.end());
-      }
+      if (it == known.end()) it = known.emplace(known.end(), targets, StateOf(targets));
       std::fill(row->begin() + static_cast<ptrdiff_t>(lo), row->begin() + static_cast<ptrdiff_t>(hi), it->second);
     }
     lo = hi;
@@ -287,149 +304,6 @@ Result<std::string> Machine::ForcedBytes(StateId state, size_t limit) {
     state = *it;
   }
   return out;
-}
-
-template <typename OnNode>
-void Machine::WalkTrie(const FlatTrie& trie, StateId state, const OnNode& on_node) {
-  std::array<const Row*, FlatTrie::kMaxDepth + 1> rows;
-  rows[0] = &RowOf(state);
-  StateId last = kDead;  // most steps lead where the one before led
-  const Row* last_row = nullptr;
-  ++counters_.walks;
-  const uint32_t size = static_cast<uint32_t>(trie.nodes.size());
-  for (uint32_t i = 0; i < size && !overflow_;) {
-    const FlatTrie::Node& node = trie.nodes[i];
-    const StateId to = (*rows[node.depth])[node.byte];
-    if (to == kDead) {
-      i = node.end;
-      continue;
-    }
-    if (node.value_count != 0) on_node(node, to);
-    if (++i < node.end) {
-      if (to != last) last_row = &RowOf(to);
-      last = to;
-      rows[node.depth + size_t{1}] = last_row;
-    }
-    ++counters_.walked_nodes;
-  }
-}
-
-void Machine::AddWalk(StateId state, std::span<uint64_t> mask, uint32_t most_need) {
-  const TokenIndex& index = *tokens_;
-  WalkTrie(index.trie(), state, [&](const FlatTrie::Node& node, StateId to) {
-    if (!Within(to, most_need)) return;
-    for (uint32_t v = node.value_begin; v < node.value_begin + node.value_count; ++v) SetBit(mask, index.token(v));
-  });
-}
-
-const std::vector<uint64_t>& Machine::CachedWalk(StateId state) {
-  if (states_[state].mask < 0) {
-    std::vector<uint64_t> mask(tokens_->mask_words(), 0);
-    AddWalk(state, mask, kUnbounded);
-    if (masks_.size() >= limits_.max_masks) {
-      for (StateId owner : mask_owners_) states_[owner].mask = -1;
-      masks_.clear();
-      mask_owners_.clear();
-    }
-    states_[state].mask = static_cast<int32_t>(masks_.size());
-    masks_.push_back(std::move(mask));
-    mask_owners_.push_back(state);
-  }
-  const size_t at = static_cast<size_t>(states_[state].mask);
-  if (!overflow_) return masks_[at];
-  // Incomplete: never to be used again.
-  static const std::vector<uint64_t> kNone;
-  states_[state].mask = -1;
-  return kNone;
-}
-
-int32_t Machine::UnitNode(const Config& config) const {
-  if (config.frame == 0) return -1;
-  const Automaton::Call& call = automaton_.calls[frames_[config.frame].call];
-  const Unit& unit = units_[call.rule];
-  if (unit.id < 0 || config.node < unit.first || config.node - unit.first >= unit.number.size()) return -1;
-  return unit.number[config.node - unit.first];
-}
-
-bool Machine::AddUnit(const Config& config, std::span<uint64_t> mask, uint32_t most_need) {
-  const uint16_t node = static_cast<uint16_t>(UnitNode(config));
-  const Frame frame = frames_[config.frame];
-  const Automaton::Call& call = automaton_.calls[frame.call];
-  const int32_t unit = units_[call.rule].id;
-  // What stays inside the repetition leaves at most one unit open, and no more repetitions to do than before.
-  if (most_need != kUnbounded && NeedInside(config) > most_need) return false;
-  std::vector<Config> configs;
-  bool accepts = false;
-  Close({{call.to, frame.parent}}, &configs, &accepts);
-  const StateId after = InternState(std::move(configs), accepts);
-  const Row& row = RowOf(after);
-  if (overflow_) return false;
-  ByteSet first;
-  for (size_t b = 0; b < 256; ++b) first[b] = row[b] != kDead;
-  if (first.any()) {
-    const UnitTokens::Exits& exits = tokens_->ExitsOf(unit, node, first);
-    if (exits.too_many) return false;
-    WalkTrie(exits.rest, after, [&](const FlatTrie::Node& n, StateId to) {
-      if (!Within(to, most_need)) return;
-      for (uint32_t v = n.value_begin; v < n.value_begin + n.value_count; ++v) {
-        const UnitTokens::Exit& exit = exits.exits[v];
-        const uint64_t count = uint64_t{frame.count} + exit.units;
-        if (count >= call.min && count <= call.max) SetBit(mask, exit.token);
-      }
-    });
-  }
-  const UnitTokens& inside = tokens_->TokensOf(unit, node);
-  const uint64_t room = call.max == kUnbounded ? UINT64_MAX : call.max - frame.count;
-  const size_t needs = inside.need_begin.size() - 1;
-  if (room >= needs - 1) {
-    for (size_t w = 0; w < mask.size(); ++w) mask[w] |= inside.all[w];
-    return true;
-  }
-  const size_t fit = inside.need_begin[room + 1];
-  if (fit * 2 < inside.by_need.size()) {
-    for (size_t i = 0; i < fit; ++i) SetBit(mask, inside.by_need[i]);
-    return true;
-  }
-  // Most fit: start from all of them; what does not is taken out again unless something else had set it.
-  std::vector<uint64_t> wide = inside.all;
-  for (size_t i = fit; i < inside.by_need.size(); ++i) {
-    const size_t token = static_cast<size_t>(inside.by_need[i]);
-    wide[token / 64] &= ~(uint64_t{1} << (token % 64));
-  }
-  for (size_t w = 0; w < mask.size(); ++w) mask[w] |= wide[w];
-  return true;
-}
-
-Status Machine::FillMaskWithin(StateId state, std::span<uint64_t> mask, uint32_t most_need, bool* narrowed) {
-  GPTOSS_CHECK(tokens_ != nullptr && mask.size() == tokens_->mask_words());
-  const std::lock_guard<std::mutex> lock(mutex_);
-  TrimRows();
-  if (most_need != kUnbounded) PrepareNeeds();
-  narrowed_ = false;
-  std::fill(mask.begin(), mask.end(), 0);
-  const State s = states_[state];
-  const std::vector<Config> configs(configs_.begin() + static_cast<ptrdiff_t>(s.begin),
-                                    configs_.begin() + static_cast<ptrdiff_t>(s.begin + s.size));
-  std::vector<Config> rest;
-  size_t units = 0;
-  for (const Config& c : configs) units += UnitNode(c) >= 0 ? 1 : 0;
-  for (const Config& c : configs) {
-    const bool done = units <= kMaxUnitsAtOnce && UnitNode(c) >= 0 && AddUnit(c, mask, most_need);
-    if (!done) rest.push_back(c);
-  }
-  if (!rest.empty() && !overflow_) {
-    const StateId walk = InternState(std::move(rest), false);
-    if (!overflow_ && most_need != kUnbounded) {
-      AddWalk(walk, mask, most_need);
-    } else if (!overflow_) {
-      const std::vector<uint64_t>& walked = CachedWalk(walk);
-      for (size_t w = 0; w < walked.size(); ++w) mask[w] |= walked[w];
-    }
-  }
-  if (narrowed != nullptr) *narrowed = narrowed_;
-  if (!overflow_) return {};
-  std::fill(mask.begin(), mask.end(), 0);
-  return Failure();
 }
 
 Machine::Counters Machine::counters() {

@@ -8,11 +8,11 @@
 #include <mutex>
 #include <span>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/status.h"
 #include "grammar/automaton.h"
+#include "grammar/id_table.h"
 #include "grammar/token_trie.h"
 
 namespace gptoss {
@@ -73,9 +73,6 @@ class Machine {
     uint32_t parent;
     bool operator==(const Frame&) const = default;
   };
-  struct FrameHash {
-    size_t operator()(const Frame& f) const;
-  };
   struct State {
     uint64_t begin;
     uint32_t size;
@@ -89,41 +86,82 @@ class Machine {
     std::vector<int32_t> number;  // automaton node - first -> unit node, -1: none
   };
   using Row = std::array<StateId, 256>;
+  /// What is known of an automaton's node.
+  struct NodeKind {
+    bool plain = false;     // bytes only: a position at it is its own closure
+    bool disjoint = false;  // no two of its byte edges share a byte
+  };
+  /// Membership for the few items of one closure.
+  class SmallSet {
+   public:
+    void Clear();
+    /// False when it was there.
+    bool Add(uint64_t item);
+    bool Contains(uint64_t item) const;
+
+   private:
+    std::vector<uint64_t> items_;  // the first ones
+    IdTable table_;                // all of them, by their places in `items_`, once they are many
+    bool many_ = false;
+  };
+  /// Tokens that lead on from a state, and the largest need after one of them (kUnbounded: not known).
+  struct WalkedMask {
+    std::vector<uint64_t> bits;
+    StateId owner = kDead;
+    uint32_t longest = kUnbounded;
+  };
+  struct KnownPair {
+    StateId a, b;
+    bool alike;
+  };
 
   Machine(Automaton automaton, std::shared_ptr<const TokenIndex> tokens, const MachineLimits& limits);
+  void PrepareNodes();
   void PrepareUnits();
+  // machine.cc: states and the steps between them.
   uint32_t InternFrame(const Frame& frame);
-  void Close(std::vector<Config> work, std::vector<Config>* out, bool* accepts);
-  StateId InternState(std::vector<Config> configs, bool accepts);
+  StateId StateOf(std::span<const Config> positions);
+  void Close(std::span<const Config> positions, bool* accepts);
+  StateId InternState(std::span<const Config> configs, bool accepts);
   const Row& RowOf(StateId state);
   void ComputeRow(StateId state, Row* row);
+  void ComputeMixedRow(const State& state, Row* row);
   void TrimRows();
+  Status Failure();
+  // machine_mask.cc: the tokens that may follow.
+  void AddMask(StateId state, std::span<uint64_t> mask, uint32_t most_need, bool by_difference);
   void AddWalk(StateId state, std::span<uint64_t> mask, uint32_t most_need);
-  const std::vector<uint64_t>& CachedWalk(StateId state);
+  void AddDifference(StateId state, StateId base, std::span<uint64_t> mask);
+  StateId BaseOf(StateId state);
+  bool Alike(StateId a, StateId b, int depth, std::vector<KnownPair>* known);
+  const WalkedMask* CachedWalk(StateId state, bool by_difference);
   bool AddUnit(const Config& config, std::span<uint64_t> mask, uint32_t most_need);
+  void AddExits(const UnitTokens::Exits& exits, const Frame& frame, StateId after, std::span<uint64_t> mask,
+                uint32_t most_need);
+  static void AddInside(const UnitTokens& inside, uint64_t room, std::span<uint64_t> mask);
+  int32_t UnitNode(const Config& config) const;
+  template <typename OnNode>
+  void WalkTrie(const FlatTrie& trie, uint32_t from, StateId state, const OnNode& on_node);
+  // machine_need.cc: shortest ends.
   void PrepareNeeds();
   uint32_t NeedOf(StateId state);
   bool Within(StateId state, uint32_t most_need);
   uint32_t NeedInside(const Config& config);
-  int32_t UnitNode(const Config& config) const;
-  template <typename OnNode>
-  void WalkTrie(const FlatTrie& trie, StateId state, const OnNode& on_node);
-  Status Failure();
 
   const Automaton automaton_;
   const std::shared_ptr<const TokenIndex> tokens_;
   const MachineLimits limits_;
-  std::vector<Unit> units_;  // by rule
+  std::vector<Unit> units_;      // by rule
+  std::vector<NodeKind> kinds_;  // by node
 
   std::mutex mutex_;
   std::vector<Frame> frames_;
-  std::unordered_map<Frame, uint32_t, FrameHash> frame_ids_;
+  IdTable frame_ids_;
   std::vector<Config> configs_;
   std::vector<State> states_;
-  std::unordered_multimap<uint64_t, StateId> state_ids_;
+  IdTable state_ids_;
   std::vector<std::unique_ptr<Row>> rows_;
-  std::vector<std::vector<uint64_t>> masks_;
-  std::vector<StateId> mask_owners_;
+  std::vector<WalkedMask> masks_;
   StateId start_ = kDead;
   bool overflow_ = false;
   Counters counters_;
@@ -132,6 +170,10 @@ class Machine {
   std::vector<uint32_t> node_need_, rule_need_, frame_need_, state_need_;
   uint32_t longest_need_ = 0;  // of a node
   bool narrowed_ = false;      // the mask being filled lacks a token for its need
+  uint32_t seen_need_ = 0;     // the largest need met since it was set to 0
+  // Kept between calls for their memory.
+  SmallSet visited_, entered_;
+  std::vector<Config> work_, closed_;
 };
 
 /// One sequence's place in a grammar: cheap to copy, and any number of tokens can be taken back.

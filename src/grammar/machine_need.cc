@@ -113,7 +113,10 @@ uint32_t Machine::NeedOf(StateId state) {
 }
 
 bool Machine::Within(StateId state, uint32_t most_need) {
-  if (most_need == kUnbounded || NeedOf(state) <= most_need) return true;
+  if (node_need_.empty()) return true;  // nobody has asked for needs
+  const uint32_t need = NeedOf(state);
+  seen_need_ = std::max(seen_need_, need);
+  if (need <= most_need) return true;
   narrowed_ = true;
   return false;
 }

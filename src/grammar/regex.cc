@@ -83,8 +83,7 @@ class RegexParser {
       ++pos_;
       return ClassRegex(options_.dot_all ? CodePointSet::All() : DotClass());
     }
-    const uint32_t code = Next();
-    return Class(CodePointSet::Of({{code, code}}));
+    return Class(One(Next()));
   }
 
   Result<Regex> ParseGroup(int depth) {
@@ -197,78 +196,69 @@ class RegexParser {
     return value;
   }
 
+  /// What a single letter after a backslash stands for.
+  static std::optional<CodePointSet> NamedSet(char letter) {
+    switch (letter) {
+      case 'd':
+        return DigitClass();
+      case 'D':
+        return DigitClass().Complement();
+      case 'w':
+        return WordClass();
+      case 'W':
+        return WordClass().Complement();
+      case 's':
+        return SpaceClass();
+      case 'S':
+        return SpaceClass().Complement();
+      default:
+        break;
+    }
+    constexpr std::string_view kLetters = "tnvfr", kMeanings = "\t\n\v\f\r";
+    const size_t at = kLetters.find(letter);
+    if (at == std::string_view::npos) return std::nullopt;
+    return One(static_cast<uint8_t>(kMeanings[at]));
+  }
+  static CodePointSet One(uint32_t code) { return CodePointSet::Of({{code, code}}); }
+
   /// What follows a backslash: a set of characters. `in_brackets`: \b is a backspace there, and - may be escaped.
   Result<CodePointSet> EscapedSet(bool in_brackets) {
     if (AtEnd()) return Error("ends in a backslash");
     const char c = text_[pos_];
-    const auto one = [](uint32_t code) { return CodePointSet::Of({{code, code}}); };
-    switch (c) {
-      case 'd':
-        ++pos_;
-        return DigitClass();
-      case 'D':
-        ++pos_;
-        return DigitClass().Complement();
-      case 'w':
-        ++pos_;
-        return WordClass();
-      case 'W':
-        ++pos_;
-        return WordClass().Complement();
-      case 's':
-        ++pos_;
-        return SpaceClass();
-      case 'S':
-        ++pos_;
-        return SpaceClass().Complement();
-      case 't':
-        ++pos_;
-        return one('\t');
-      case 'n':
-        ++pos_;
-        return one('\n');
-      case 'v':
-        ++pos_;
-        return one('\v');
-      case 'f':
-        ++pos_;
-        return one('\f');
-      case 'r':
-        ++pos_;
-        return one('\r');
-      default:
-        break;
+    if (std::optional<CodePointSet> named = NamedSet(c)) {
+      ++pos_;
+      return *std::move(named);
     }
     if (c == 'p' || c == 'P') return Property();
     if (c == 'x') {
       ++pos_;
       GPTOSS_ASSIGN_OR_RETURN(const uint32_t code, Hex(2));
-      return one(code);
+      return One(code);
     }
     if (c == 'u') {
       ++pos_;
       GPTOSS_ASSIGN_OR_RETURN(const uint32_t code, UnicodeEscape());
-      return one(code);
+      return One(code);
     }
     if (c == 'c') {
       if (pos_ + 1 >= text_.size() || !std::isalpha(static_cast<unsigned char>(text_[pos_ + 1]))) {
         return Error("\\c needs a letter");
       }
       pos_ += 2;
-      return one(static_cast<uint32_t>(text_[pos_ - 1]) % 32);
+      return One(static_cast<uint32_t>(text_[pos_ - 1]) % 32);
     }
     if (c == '0' && !(pos_ + 1 < text_.size() && std::isdigit(static_cast<unsigned char>(text_[pos_ + 1])))) {
       ++pos_;
-      return one(0);
+      return One(0);
     }
     if (c == 'b' && in_brackets) {
       ++pos_;
-      return one('\b');
+      return One('\b');
     }
     if (c == 'b' || c == 'B') return NotRegular("word boundaries are not supported");
     if (std::isdigit(static_cast<unsigned char>(c)) || c == 'k') return NotRegular("back references are not supported");
     if (std::isalpha(static_cast<unsigned char>(c))) return Error(std::string("\\") + c + " is no escape");
-    return one(Next());
+    return One(Next());
   }
 
   Result<CodePointSet> Property() {
@@ -295,8 +285,7 @@ class RegexParser {
     if (Eat("\\")) {
       GPTOSS_ASSIGN_OR_RETURN(set, EscapedSet(true));
     } else {
-      const uint32_t code = Next();
-      set = CodePointSet::Of({{code, code}});
+      set = One(Next());
     }
     single->reset();
     if (set.ranges().size() == 1 && set.ranges()[0].lo == set.ranges()[0].hi) *single = set.ranges()[0].lo;

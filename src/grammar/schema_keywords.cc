@@ -161,6 +161,13 @@ Result<Decimal> ReadNumber(const Json& value, const std::string& at) {
   return out.ok() ? out : Result<Decimal>(out.status().WithContext("schema " + at));
 }
 
+std::string NumberText(const Json& number) {
+  const std::string text = WriteJson(number);
+  if (!number.is_number_float()) return text;
+  const Result<Decimal> decimal = Decimal::Parse(text);
+  return decimal.ok() ? decimal->Text() : text;
+}
+
 bool IsAnnotation(std::string_view keyword) {
   // clang-format off
   static constexpr std::string_view kAnnotations[] = {

@@ -20,6 +20,8 @@ Status ReadTypes(const Json& value, const std::string& at, bool nullable, Shape*
 Result<Regex> ReadPattern(const std::string& pattern, const std::string& at);
 /// The exact value of a JSON number.
 Result<Decimal> ReadNumber(const Json& value, const std::string& at);
+/// A number as constants are written: digits without an exponent, integers without a point.
+std::string NumberText(const Json& number);
 
 /// Whether a keyword says nothing about which documents are valid.
 bool IsAnnotation(std::string_view keyword);

@@ -15,9 +15,16 @@ constexpr size_t kMaxShapes = 512;
 
 Result<SchemaReader> SchemaReader::Create(const Json& root, SchemaDialect dialect) {
   bool draft7 = dialect == SchemaDialect::kDraft7;
-  if (dialect == SchemaDialect::kAuto && root.is_object()) {
-    const std::string* schema = FindString(root, "$schema");
-    draft7 = schema != nullptr && schema->find("/draft-0") != std::string::npos;
+  const std::string* schema = root.is_object() ? FindString(root, "$schema") : nullptr;
+  if (dialect == SchemaDialect::kAuto && schema != nullptr) {
+    // Another metaschema may give other meanings to the same words.
+    const bool known = schema->find("json-schema.org/") != std::string::npos ||
+                       schema->find("spec.openapis.org/") != std::string::npos;
+    if (!known) {
+      return UnsupportedSchema("#/$schema", "the dialect '" + *schema +
+                                                "' is not known; leave $schema out or name a draft of json-schema.org");
+    }
+    draft7 = schema->find("/draft-0") != std::string::npos;
   }
   GPTOSS_ASSIGN_OR_RETURN(SchemaReferences references, SchemaReferences::Create(root));
   return SchemaReader(std::move(references), draft7);

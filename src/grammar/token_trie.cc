@@ -14,50 +14,69 @@ constexpr size_t kMaxExits = 100'000;
 }  // namespace
 
 FlatTrie FlatTrie::Build(std::span<const std::string_view> sorted) {
+  const auto count = static_cast<uint32_t>(sorted.size());
   FlatTrie trie;
-  std::vector<uint32_t> open;  // nodes on the path of the last string
-  std::string_view last;
-  for (size_t i = 0; i < sorted.size(); ++i) {
-    const std::string_view s = sorted[i];
-    const size_t common =
-        static_cast<size_t>(std::mismatch(last.begin(), last.end(), s.begin(), s.end()).first - last.begin());
-    while (open.size() > common) {
-      trie.nodes[open.back()].end = static_cast<uint32_t>(trie.nodes.size());
-      open.pop_back();
+  trie.nodes.push_back({0, 0, 0, count});
+  trie.bytes.push_back(0);
+  size_t depth = 0, level_end = 1;
+  for (size_t i = 0; i < trie.nodes.size(); ++i) {
+    if (i == level_end) {
+      ++depth;
+      level_end = trie.nodes.size();
     }
-    for (size_t d = common; d < s.size(); ++d) {
-      open.push_back(static_cast<uint32_t>(trie.nodes.size()));
-      trie.nodes.push_back({0, 0, 0, static_cast<uint8_t>(s[d]), static_cast<uint8_t>(d)});
+    Node& node = trie.nodes[i];
+    const uint32_t end = node.end;
+    uint32_t v = node.value_begin;
+    while (v < end && sorted[v].size() == depth) ++v;
+    node.own_end = v;
+    node.child_begin = static_cast<uint32_t>(trie.nodes.size());
+    while (v < end) {
+      const uint32_t first = v;
+      const char byte = sorted[v][depth];
+      while (v < end && sorted[v][depth] == byte) ++v;
+      trie.nodes.push_back({0, first, first, v});
+      trie.bytes.push_back(static_cast<uint8_t>(byte));
     }
-    Node& node = trie.nodes[open.back()];
-    if (node.value_count == 0) node.value_begin = static_cast<uint32_t>(i);
-    if (node.value_count < UINT16_MAX) ++node.value_count;
-    last = s;
   }
-  for (uint32_t n : open) trie.nodes[n].end = static_cast<uint32_t>(trie.nodes.size());
+  trie.nodes.push_back({static_cast<uint32_t>(trie.nodes.size()), count, count, count});
   return trie;
+}
+
+void TokenIndex::SortTokens() {
+  // The first bytes as a number decide nearly every comparison.
+  struct Key {
+    uint64_t head;
+    std::string_view bytes;
+    TokenId id;
+  };
+  std::vector<Key> keys;
+  for (TokenId id = 0; id < tokenizer_->size(); ++id) {
+    const std::string_view bytes = tokenizer_->TokenBytes(id);
+    // A token that is longer than the trie is deep is never allowed; the longest of o200k has 128 bytes.
+    if (tokenizer_->IsSpecial(id) || bytes.empty() || bytes.size() > FlatTrie::kMaxDepth) continue;
+    uint64_t head = 0;
+    for (size_t i = 0; i < sizeof head; ++i) head = head << 8 | (i < bytes.size() ? static_cast<uint8_t>(bytes[i]) : 0);
+    keys.push_back({head, bytes, id});
+  }
+  std::sort(keys.begin(), keys.end(),
+            [](const Key& a, const Key& b) { return a.head != b.head ? a.head < b.head : a.bytes < b.bytes; });
+  std::vector<std::string_view> bytes;
+  tokens_.reserve(keys.size());
+  bytes.reserve(keys.size());
+  for (const Key& key : keys) {
+    tokens_.push_back(key.id);
+    bytes.push_back(key.bytes);
+  }
+  trie_ = FlatTrie::Build(bytes);
 }
 
 Result<std::shared_ptr<const TokenIndex>> TokenIndex::Create(std::shared_ptr<const Tokenizer> tokenizer) {
   std::shared_ptr<TokenIndex> index(new TokenIndex());
   index->tokenizer_ = std::move(tokenizer);
-  const Tokenizer& t = *index->tokenizer_;
-  for (TokenId id = 0; id < t.size(); ++id) {
-    // A token that is longer than the trie is deep is never allowed; the longest of o200k has 128 bytes.
-    const size_t length = t.TokenBytes(id).size();
-    if (!t.IsSpecial(id) && length > 0 && length <= FlatTrie::kMaxDepth) index->tokens_.push_back(id);
-  }
+  index->SortTokens();
   if (index->tokens_.empty()) return InvalidArgument("the vocabulary has no ordinary tokens");
-  std::sort(index->tokens_.begin(), index->tokens_.end(),
-            [&](TokenId a, TokenId b) { return t.TokenBytes(a) < t.TokenBytes(b); });
   index->ordinary_.assign(index->mask_words(), 0);
-  for (TokenId id : index->tokens_) {
-    index->ordinary_[static_cast<size_t>(id) / 64] |= uint64_t{1} << (static_cast<size_t>(id) % 64);
-  }
-  std::vector<std::string_view> bytes;
-  bytes.reserve(index->tokens_.size());
-  for (TokenId id : index->tokens_) bytes.push_back(t.TokenBytes(id));
-  index->trie_ = FlatTrie::Build(bytes);
+  for (const TokenId id : index->tokens_) SetBit(index->ordinary_, id);
   return std::shared_ptr<const TokenIndex>(std::move(index));
 }
 
@@ -95,13 +114,11 @@ const UnitTokens& TokenIndex::TokensOf(int32_t unit, uint16_t node) const {
 }
 
 const UnitTokens::Exits& TokenIndex::ExitsOf(int32_t unit, uint16_t node, const ByteSet& first) const {
-  std::string key;
-  for (size_t b = 0; b < 256; ++b) {
-    if (first[b]) key += static_cast<char>(b);
-  }
+  std::array<uint64_t, 4> bits{};
+  for (size_t b = 0; b < 256; ++b) bits[b / 64] |= uint64_t{first[b]} << (b % 64);
   const std::lock_guard<std::mutex> lock(mutex_);
   Unit& u = *units_[static_cast<size_t>(unit)];
-  std::unique_ptr<UnitTokens::Exits>& slot = u.exits[{node, std::move(key)}];
+  std::unique_ptr<UnitTokens::Exits>& slot = u.exits[{node, bits}];
   if (slot == nullptr) slot = MakeExits(u, node, first);
   return *slot;
 }
@@ -114,27 +131,29 @@ struct UnitState {
 };
 
 /// Walks what a repetition of `dfa` reaches in `trie` from `node`: calls visit(trie node, state after it), and before
-/// that at_border(trie node, state before it) where the byte comes between two units.
+/// that at_border({trie node, units, depth}, unit's next node) where the byte comes between two units.
 template <typename AtBorder, typename Visit>
 void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const AtBorder& at_border, const Visit& visit) {
-  std::array<UnitState, FlatTrie::kMaxDepth + 1> states;
-  states[0] = {node, 0};
-  const uint32_t size = static_cast<uint32_t>(trie.nodes.size());
-  for (uint32_t i = 0; i < size;) {
-    const FlatTrie::Node& n = trie.nodes[i];
-    const UnitState from = states[n.depth];
-    const uint16_t next = dfa.next[from.node][n.byte];
-    // At depth 0 nothing was read of the repetition yet: that way out is the caller's to see.
-    if (from.node == 0 && n.depth > 0) at_border(i, from, next);
-    if (next == UnitDfa::kNone) {
-      i = n.end;
-      continue;
+  struct Open {
+    uint32_t trie_node;
+    UnitState state;
+    uint8_t depth;
+  };
+  std::vector<Open> open = {{0, {node, 0}, 0}};
+  for (size_t i = 0; i < open.size(); ++i) {
+    const auto [parent, from, depth] = open[i];
+    const std::array<uint16_t, 256>& row = dfa.next[from.node];
+    // At the root nothing was read of the repetition yet: that way out is the caller's to see.
+    const bool border = from.node == 0 && parent != 0;
+    for (uint32_t n = trie.child_begin(parent), end = trie.child_end(parent); n < end; ++n) {
+      const uint16_t next = row[trie.bytes[n]];
+      if (border) at_border(UnitTokens::Leaving{n, from.units, depth}, next);
+      if (next == UnitDfa::kNone) continue;
+      const UnitState to =
+          next == UnitDfa::kDone ? UnitState{0, static_cast<uint16_t>(from.units + 1)} : UnitState{next, from.units};
+      visit(trie.nodes[n], to);
+      if (trie.child_begin(n) < trie.child_end(n)) open.push_back({n, to, static_cast<uint8_t>(depth + 1)});
     }
-    const UnitState to =
-        next == UnitDfa::kDone ? UnitState{0, static_cast<uint16_t>(from.units + 1)} : UnitState{next, from.units};
-    states[n.depth + 1] = to;
-    visit(n, to);
-    ++i;
   }
 }
 
@@ -144,31 +163,31 @@ std::unique_ptr<UnitTokens> TokenIndex::MakeTokens(const UnitDfa& dfa, uint16_t 
   auto out = std::make_unique<UnitTokens>();
   out->all.assign(mask_words(), 0);
   struct Run {
-    uint32_t value_begin;
-    uint16_t value_count, need;
+    uint32_t begin, end;  // values
+    uint16_t need;
   };
   std::vector<Run> runs;
   std::array<uint32_t, FlatTrie::kMaxDepth + 3> count{};
   uint16_t most = 0;
   WalkUnit(
       trie_, dfa, node,
-      [&](uint32_t i, UnitState from, uint16_t next) {
-        if (next == UnitDfa::kNone) out->leaving.push_back({i, from.units});
+      [&](const UnitTokens::Leaving& leaving, uint16_t next) {
+        if (next == UnitDfa::kNone) out->leaving.push_back(leaving);
       },
       [&](const FlatTrie::Node& n, UnitState to) {
-        if (n.value_count == 0) return;
+        if (n.value_begin == n.own_end) return;
         const uint16_t needed = static_cast<uint16_t>(to.units + (to.node != 0 ? 1 : 0));
-        runs.push_back({n.value_begin, n.value_count, needed});
-        count[needed + size_t{1}] += n.value_count;
+        runs.push_back({n.value_begin, n.own_end, needed});
+        count[needed + size_t{1}] += n.own_end - n.value_begin;
         most = std::max(most, needed);
       });
   for (size_t n = 1; n < count.size(); ++n) count[n] += count[n - 1];
   out->need_begin.assign(count.begin(), count.begin() + most + 2);
   out->by_need.resize(count.back());
   for (const Run& run : runs) {
-    for (uint32_t v = run.value_begin; v < run.value_begin + run.value_count; ++v) {
+    for (uint32_t v = run.begin; v < run.end; ++v) {
       const TokenId token = tokens_[v];
-      out->all[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
+      SetBit(out->all, token);
       out->by_need[count[run.need]++] = token;
     }
   }
@@ -182,24 +201,21 @@ std::unique_ptr<UnitTokens::Exits> TokenIndex::MakeExits(Unit& unit, uint16_t no
     UnitTokens::Exit exit;
   };
   std::vector<Record> records;
-  const auto add = [&](uint32_t i, uint16_t units) {
-    const FlatTrie::Node& border = trie_.nodes[i];
-    if (!first[border.byte] || out->too_many) return;
-    for (uint32_t k = i; k < border.end; ++k) {
-      const FlatTrie::Node& below = trie_.nodes[k];
-      for (uint32_t v = below.value_begin; v < below.value_begin + below.value_count; ++v) {
-        records.push_back({tokenizer_->TokenBytes(tokens_[v]).substr(border.depth), {tokens_[v], units}});
-      }
+  const auto add = [&](const UnitTokens::Leaving& leaving) {
+    if (!first[trie_.bytes[leaving.trie_node]] || out->too_many) return;
+    const FlatTrie::Node& border = trie_.nodes[leaving.trie_node];
+    for (uint32_t v = border.value_begin; v < border.end; ++v) {
+      records.push_back({tokenizer_->TokenBytes(tokens_[v]).substr(leaving.depth), {tokens_[v], leaving.units}});
     }
     out->too_many = records.size() > kMaxExits;
   };
   bool inside = false;  // some byte of `first` may begin a unit too
   for (size_t b = 0; b < 256; ++b) inside |= first[b] && unit.dfa.next[0][b] != UnitDfa::kNone;
   if (!inside) {
-    for (const UnitTokens::Leaving& leaving : TokensOf(unit, node).leaving) add(leaving.trie_node, leaving.units);
+    for (const UnitTokens::Leaving& leaving : TokensOf(unit, node).leaving) add(leaving);
   } else {
     WalkUnit(
-        trie_, unit.dfa, node, [&](uint32_t i, UnitState from, uint16_t) { add(i, from.units); },
+        trie_, unit.dfa, node, [&](const UnitTokens::Leaving& leaving, uint16_t) { add(leaving); },
         [](const FlatTrie::Node&, UnitState) {});
   }
   if (out->too_many) return out;
@@ -207,15 +223,11 @@ std::unique_ptr<UnitTokens::Exits> TokenIndex::MakeExits(Unit& unit, uint16_t no
   std::vector<std::string_view> rests;
   rests.reserve(records.size());
   out->exits.reserve(records.size());
-  size_t run = 0;
   for (const Record& r : records) {
-    // A trie node counts at most 65535 values; more equal ends than that cannot be told, and a plain walk is right too.
-    run = !rests.empty() && r.rest == rests.back() ? run + 1 : 0;
-    out->too_many |= run >= UINT16_MAX;
     rests.push_back(r.rest);
     out->exits.push_back(r.exit);
   }
-  if (!out->too_many) out->rest = FlatTrie::Build(rests);
+  out->rest = FlatTrie::Build(rests);
   return out;
 }
 

@@ -1,4 +1,4 @@
-// A trie over byte strings, flat and in depth-first order, and the one over a vocabulary's tokens.
+// A trie over byte strings, and the one over a vocabulary's tokens with tables that all grammars share.
 #pragma once
 
 #include <array>
@@ -18,23 +18,34 @@
 
 namespace gptoss {
 
-/// Depth-first; a node's subtree is [index, end). Values are ranges of indices into what it was built from.
+/// Breadth first: the children of a node are neighbours, in order of their bytes, so that those that do not fit are
+/// passed over without touching what is below them. Values are indices into what the trie was built from; those of a
+/// node and of all below it are a range, its own first. Node 0 is the root, the empty string.
 struct FlatTrie {
   static constexpr size_t kMaxDepth = 255;
   struct Node {
-    uint32_t end;
-    uint32_t value_begin;
-    uint16_t value_count;
-    uint8_t byte;
-    uint8_t depth;  // of the root's children: 0
+    uint32_t child_begin;  // the children end where the next node's begin
+    uint32_t value_begin, own_end, end;
   };
-  std::vector<Node> nodes;
+  std::vector<Node> nodes;     // and one more, whose child_begin ends the last node's children
+  std::vector<uint8_t> bytes;  // by node: the byte that leads to it
 
-  /// From sorted strings of 1 to kMaxDepth bytes; value i belongs to string i. At most 65535 equal strings.
+  uint32_t child_begin(uint32_t node) const { return nodes[node].child_begin; }
+  uint32_t child_end(uint32_t node) const { return nodes[node + 1].child_begin; }
+
+  /// From sorted strings of 1 to kMaxDepth bytes; value i belongs to string i.
   static FlatTrie Build(std::span<const std::string_view> sorted);
 };
 
 using ByteSet = std::bitset<256>;
+
+// Sets of tokens as bits.
+inline void SetBit(std::span<uint64_t> mask, TokenId token) {
+  mask[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
+}
+inline void ClearBit(std::span<uint64_t> mask, TokenId token) {
+  mask[static_cast<size_t>(token) / 64] &= ~(uint64_t{1} << (static_cast<size_t>(token) % 64));
+}
 
 /// A deterministic automaton of a unit (see Automaton::Rule::unit), numbered canonically: node 0 is the start.
 struct UnitDfa {
@@ -49,10 +60,11 @@ struct UnitTokens {
   std::vector<TokenId> by_need;
   std::vector<uint32_t> need_begin;  // index into by_need of the first token that needs n; one past the last need too
   std::vector<uint64_t> all;         // the same tokens as bits
-  /// Places of the trie that leave between two units, over a byte that no unit begins with; and the units before.
+  /// Places of the trie that leave between two units, over a byte that no unit begins with.
   struct Leaving {
     uint32_t trie_node;
-    uint16_t units;
+    uint16_t units;  // before it
+    uint8_t depth;   // bytes before it
   };
   std::vector<Leaving> leaving;
 
@@ -78,19 +90,6 @@ class TokenIndex {
   TokenId token(uint32_t value) const { return tokens_[value]; }
   /// All of them as bits.
   const std::vector<uint64_t>& ordinary() const { return ordinary_; }
-  /// Calls visit(token) for every ordinary token that `text` begins with.
-  template <typename Visit>
-  void ForEachPrefix(std::string_view text, const Visit& visit) const {
-    uint32_t i = 0, end = static_cast<uint32_t>(trie_.nodes.size());
-    for (char c : text) {
-      while (i < end && trie_.nodes[i].byte != static_cast<uint8_t>(c)) i = trie_.nodes[i].end;
-      if (i >= end) return;
-      const FlatTrie::Node& node = trie_.nodes[i];
-      for (uint32_t v = node.value_begin; v < node.value_begin + node.value_count; ++v) visit(tokens_[v]);
-      end = node.end;
-      ++i;
-    }
-  }
   /// Words of a bit set over the vocabulary.
   size_t mask_words() const { return (static_cast<size_t>(tokenizer_->size()) + 63) / 64; }
 
@@ -104,9 +103,10 @@ class TokenIndex {
   struct Unit {
     UnitDfa dfa;
     std::map<uint16_t, std::unique_ptr<UnitTokens>> tokens;
-    std::map<std::pair<uint16_t, std::string>, std::unique_ptr<UnitTokens::Exits>> exits;
+    std::map<std::pair<uint16_t, std::array<uint64_t, 4>>, std::unique_ptr<UnitTokens::Exits>> exits;
   };
   TokenIndex() = default;
+  void SortTokens();
   const UnitTokens& TokensOf(Unit& unit, uint16_t node) const;
   std::unique_ptr<UnitTokens> MakeTokens(const UnitDfa& dfa, uint16_t node) const;
   std::unique_ptr<UnitTokens::Exits> MakeExits(Unit& unit, uint16_t node, const ByteSet& first) const;

@@ -8,10 +8,6 @@
 namespace gptoss {
 namespace {
 
-void SetBit(std::span<uint64_t> mask, TokenId token) {
-  mask[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
-}
-
 bool IsToolName(const std::string& name) {
   return !name.empty() && std::ranges::all_of(name, [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '-' ||
