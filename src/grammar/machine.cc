@@ -19,7 +19,7 @@ Machine::Machine(Automaton automaton, std::shared_ptr<const TokenIndex> tokens, 
     : automaton_(std::move(automaton)), tokens_(std::move(tokens)), limits_(limits) {
   PrepareNodes();
   PrepareUnits();
-  states_.push_back({0, 0, false});  // kDead
+  states_.push_back({0, 0, false, false});  // kDead
   frames_.push_back({UINT32_MAX, 0, 0});
   start_ = StateOf(std::array{Config{automaton_.rules[automaton_.root].start, 0}});
 }
@@ -180,7 +180,8 @@ Machine::StateId Machine::InternState(std::span<const Config> configs, bool acce
     return kDead;
   }
   const StateId id = static_cast<StateId>(states_.size());
-  states_.push_back({configs_.size(), static_cast<uint32_t>(configs.size()), accepts});
+  const bool has_unit = std::ranges::any_of(configs, [&](const Config& c) { return UnitNode(c) >= 0; });
+  states_.push_back({configs_.size(), static_cast<uint32_t>(configs.size()), accepts, has_unit});
   configs_.insert(configs_.end(), configs.begin(), configs.end());
   state_ids_.Add(hash, id);
   return id;

@@ -77,6 +77,7 @@ class Machine {
     uint64_t begin;
     uint32_t size;
     bool accepts;
+    bool has_unit;  // some position is inside a repetition whose tokens are known beforehand
     int32_t row = -1;
     int32_t mask = -1;
   };
@@ -110,6 +111,10 @@ class Machine {
     StateId owner = kDead;
     uint32_t longest = kUnbounded;
   };
+  struct TriePlace {
+    uint32_t node = 0;
+    uint8_t depth = 0;  // bytes before it
+  };
   struct KnownPair {
     StateId a, b;
     bool alike;
@@ -130,18 +135,19 @@ class Machine {
   Status Failure();
   // machine_mask.cc: the tokens that may follow.
   void AddMask(StateId state, std::span<uint64_t> mask, uint32_t most_need, bool by_difference);
-  void AddWalk(StateId state, std::span<uint64_t> mask, uint32_t most_need);
+  bool AddUnits(StateId state, TriePlace at, std::span<uint64_t> mask, uint32_t most_need, std::vector<Config>* rest);
+  void AddWalk(StateId state, TriePlace from, std::span<uint64_t> mask, uint32_t most_need);
   void AddDifference(StateId state, StateId base, std::span<uint64_t> mask);
   StateId BaseOf(StateId state);
   bool Alike(StateId a, StateId b, int depth, std::vector<KnownPair>* known);
   const WalkedMask* CachedWalk(StateId state, bool by_difference);
-  bool AddUnit(const Config& config, std::span<uint64_t> mask, uint32_t most_need);
+  bool AddUnit(const Config& config, TriePlace at, std::span<uint64_t> mask, uint32_t most_need);
   void AddExits(const UnitTokens::Exits& exits, const Frame& frame, StateId after, std::span<uint64_t> mask,
                 uint32_t most_need);
   static void AddInside(const UnitTokens& inside, uint64_t room, std::span<uint64_t> mask);
   int32_t UnitNode(const Config& config) const;
   template <typename OnNode>
-  void WalkTrie(const FlatTrie& trie, uint32_t from, StateId state, const OnNode& on_node);
+  void WalkTrie(const FlatTrie& trie, TriePlace from, StateId state, const OnNode& on_node);
   // machine_need.cc: shortest ends.
   void PrepareNeeds();
   uint32_t NeedOf(StateId state);

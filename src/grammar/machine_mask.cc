@@ -10,8 +10,9 @@ namespace {
 
 // More repetitions at once than this are rarer than the tables for them are worth.
 constexpr size_t kMaxUnitsAtOnce = 8;
-// Fewer tokens than these are walked about as fast as a mask is corrected.
+// Fewer tokens than these are walked about as fast as a mask is corrected, or as a table is applied.
 constexpr uint32_t kManyTokens = 4096;
+constexpr uint32_t kManyBelow = 192;
 // A character takes at most 6 bytes ("\u001f"), after which two ways to read it are one state.
 constexpr int kMaxAlikeDepth = 8;
 
@@ -21,16 +22,17 @@ void AddBits(const std::vector<uint64_t>& from, std::span<uint64_t> mask) {
 
 }  // namespace
 
-/// Calls on_node(trie node, state after it) for every node below `from` that has values and to which `state` leads.
+/// Calls on_node(node, its place in the trie, state after it) for every node below `from` to which `state` leads, and
+/// goes on below it where that gives true.
 template <typename OnNode>
-void Machine::WalkTrie(const FlatTrie& trie, uint32_t from, StateId state, const OnNode& on_node) {
+void Machine::WalkTrie(const FlatTrie& trie, TriePlace from, StateId state, const OnNode& on_node) {
   struct Level {
     uint32_t next, end;
     const Row* row;
   };
   std::array<Level, FlatTrie::kMaxDepth + 1> levels;
   size_t depth = 0;
-  levels[0] = {trie.child_begin(from), trie.child_end(from), &RowOf(state)};
+  levels[0] = {trie.child_begin(from.node), trie.child_end(from.node), &RowOf(state)};
   StateId last = kDead;  // most steps lead where the one before led
   const Row* last_row = nullptr;
   ++counters_.walks;
@@ -45,7 +47,7 @@ void Machine::WalkTrie(const FlatTrie& trie, uint32_t from, StateId state, const
     const StateId to = (*level.row)[trie.bytes[n]];
     const FlatTrie::Node& node = trie.nodes[n];
     ++counters_.walked_nodes;
-    if (node.value_begin != node.own_end) on_node(node, to);
+    if (!on_node(node, TriePlace{n, static_cast<uint8_t>(from.depth + depth + 1)}, to)) continue;
     if (node.own_end == node.end) continue;
     if (to != last) last_row = &RowOf(to);
     last = to;
@@ -53,10 +55,17 @@ void Machine::WalkTrie(const FlatTrie& trie, uint32_t from, StateId state, const
   }
 }
 
-void Machine::AddWalk(StateId state, std::span<uint64_t> mask, uint32_t most_need) {
-  WalkTrie(tokens_->trie(), 0, state, [&](const FlatTrie::Node& node, StateId to) {
-    if (!Within(to, most_need)) return;
-    for (uint32_t v = node.value_begin; v < node.own_end; ++v) SetBit(mask, tokens_->token(v));
+/// Tokens below a place of the trie to which `state` belongs.
+void Machine::AddWalk(StateId state, TriePlace from, std::span<uint64_t> mask, uint32_t most_need) {
+  WalkTrie(tokens_->trie(), from, state, [&](const FlatTrie::Node& node, TriePlace place, StateId to) {
+    if (node.value_begin != node.own_end && Within(to, most_need)) {
+      for (uint32_t v = node.value_begin; v < node.own_end; ++v) SetBit(mask, tokens_->token(v));
+    }
+    if (node.end - node.own_end < kManyBelow || !states_[to].has_unit) return true;
+    std::vector<Config> rest;
+    if (!AddUnits(to, place, mask, most_need, &rest)) return true;
+    if (!rest.empty() && !overflow_) AddWalk(InternState(rest, false), place, mask, most_need);
+    return false;
   });
 }
 
@@ -101,16 +110,16 @@ Machine::StateId Machine::BaseOf(StateId state) {
   }
   if (sums.empty()) return kDead;
   const auto [base, tokens] = *std::ranges::max_element(sums, {}, &std::pair<StateId, uint32_t>::second);
-  if (tokens < kManyTokens || base == state) return kDead;
-  const State s = states_[base];
-  const auto begin = configs_.begin() + static_cast<ptrdiff_t>(s.begin);
-  if (std::none_of(begin, begin + s.size, [&](const Config& c) { return UnitNode(c) >= 0; })) return kDead;
+  if (tokens < kManyTokens || base == state || !states_[base].has_unit) return kDead;
+  // Its own first bytes must lead back to it: then it agrees with what `state` leads to.
   const Row& after = RowOf(base);
-  uint32_t most = 0;
+  uint32_t back = 0, most = 0;
   for (uint32_t n = trie.child_begin(0); n < trie.child_end(0); ++n) {
-    if (after[trie.bytes[n]] != kDead) most += trie.nodes[n].end - trie.nodes[n].value_begin;
+    const uint32_t below = trie.nodes[n].end - trie.nodes[n].value_begin;
+    if (after[trie.bytes[n]] == base) back += below;
+    if (after[trie.bytes[n]] != kDead) most += below;
   }
-  return tokens >= most / 2 ? base : kDead;
+  return tokens >= most / 2 && back >= most / 2 ? base : kDead;
 }
 
 /// The mask of `state` as that of `base` with corrections where the two lead to different places. `mask` is empty.
@@ -123,10 +132,6 @@ void Machine::AddDifference(StateId state, StateId base, std::span<uint64_t> mas
   const FlatTrie& trie = tokens_->trie();
   std::vector<Level> levels = {{trie.child_begin(0), trie.child_end(0), &RowOf(state), &RowOf(base)}};
   std::vector<KnownPair> known;
-  const auto set_own = [&](const FlatTrie::Node& node, StateId to) {
-    Within(to, kUnbounded);
-    for (uint32_t v = node.value_begin; v < node.own_end; ++v) SetBit(mask, tokens_->token(v));
-  };
   while (!levels.empty() && !overflow_) {
     Level& level = levels.back();
     if (level.next == level.end) {
@@ -142,10 +147,11 @@ void Machine::AddDifference(StateId state, StateId base, std::span<uint64_t> mas
       for (uint32_t v = node.value_begin; v < node.end; ++v) ClearBit(mask, tokens_->token(v));
       continue;
     }
-    set_own(node, mine);
+    Within(mine, kUnbounded);
+    for (uint32_t v = node.value_begin; v < node.own_end; ++v) SetBit(mask, tokens_->token(v));
     if (node.own_end == node.end) continue;
     if (theirs == kDead) {
-      WalkTrie(trie, n, mine, set_own);
+      AddWalk(mine, {n, static_cast<uint8_t>(levels.size())}, mask, kUnbounded);
     } else {
       levels.push_back({trie.child_begin(n), trie.child_end(n), &RowOf(mine), &RowOf(theirs)});
     }
@@ -167,7 +173,7 @@ const Machine::WalkedMask* Machine::CachedWalk(StateId state, bool by_difference
   if (base != kDead) {
     AddDifference(state, base, made.bits);
   } else {
-    AddWalk(state, made.bits, kUnbounded);
+    AddWalk(state, {}, made.bits, kUnbounded);
   }
   if (has_needs) made.longest = std::min(seen_need_, kUnbounded - 1);
   seen_need_ = std::max(seen_need_, seen_before);
@@ -194,21 +200,22 @@ int32_t Machine::UnitNode(const Config& config) const {
 void Machine::AddExits(const UnitTokens::Exits& exits, const Frame& frame, StateId after, std::span<uint64_t> mask,
                        uint32_t most_need) {
   const Automaton::Call& call = automaton_.calls[frame.call];
-  WalkTrie(exits.rest, 0, after, [&](const FlatTrie::Node& n, StateId to) {
+  WalkTrie(exits.rest, {}, after, [&](const FlatTrie::Node& n, TriePlace, StateId to) {
     for (uint32_t v = n.value_begin; v < n.own_end; ++v) {
       const UnitTokens::Exit& exit = exits.exits[v];
       const uint64_t count = uint64_t{frame.count} + exit.units;
       if (count >= call.min && count <= call.max && Within(to, most_need)) SetBit(mask, exit.token);
     }
+    return true;
   });
 }
 
 /// Tokens that stay inside a repetition in which there is room for so many more units.
 void Machine::AddInside(const UnitTokens& inside, uint64_t room, std::span<uint64_t> mask) {
   const size_t needs = inside.need_begin.size() - 1;
-  if (room >= needs - 1) return AddBits(inside.all, mask);
-  const size_t fit = inside.need_begin[room + 1];
-  if (fit * 2 < inside.by_need.size()) {
+  const size_t fit = room >= needs - 1 ? inside.by_need.size() : inside.need_begin[room + 1];
+  if (!inside.all.empty() && fit == inside.by_need.size()) return AddBits(inside.all, mask);
+  if (inside.all.empty() || fit * 2 < inside.by_need.size()) {
     for (size_t i = 0; i < fit; ++i) SetBit(mask, inside.by_need[i]);
     return;
   }
@@ -218,48 +225,59 @@ void Machine::AddInside(const UnitTokens& inside, uint64_t room, std::span<uint6
   AddBits(wide, mask);
 }
 
-/// The tokens of one position inside a repetition of a unit. False, and nothing happens, where a walk has to find them.
-bool Machine::AddUnit(const Config& config, std::span<uint64_t> mask, uint32_t most_need) {
-  const uint16_t node = static_cast<uint16_t>(UnitNode(config));
+/// The tokens below a place of one position inside a repetition of a unit. False, and nothing happens, where a walk has
+/// to find them.
+bool Machine::AddUnit(const Config& config, TriePlace at, std::span<uint64_t> mask, uint32_t most_need) {
   const Frame frame = frames_[config.frame];
   const Automaton::Call& call = automaton_.calls[frame.call];
-  const int32_t unit = units_[call.rule].id;
+  const UnitPlace place{units_[call.rule].id, static_cast<uint16_t>(UnitNode(config)), at.depth, at.node};
   if (!node_need_.empty()) {
     // What stays inside the repetition leaves at most one unit open, and no more repetitions to do than before.
     const uint32_t need = NeedInside(config);
     if (need > most_need) return false;
     seen_need_ = std::max(seen_need_, need);
   }
+  const UnitTokens* inside = tokens_->TokensOf(place);
+  if (inside == nullptr) return false;
   const StateId after = StateOf(std::array{Config{call.to, frame.parent}});
   const Row& row = RowOf(after);
   if (overflow_) return false;
   ByteSet first;
   for (size_t b = 0; b < row.size(); ++b) first[b] = row[b] != kDead;
   if (first.any()) {
-    const UnitTokens::Exits& exits = tokens_->ExitsOf(unit, node, first);
-    if (exits.too_many) return false;
-    AddExits(exits, frame, after, mask, most_need);
+    const UnitTokens::Exits* exits = tokens_->ExitsOf(place, first);
+    if (exits == nullptr || exits->too_many) return false;
+    AddExits(*exits, frame, after, mask, most_need);
   }
-  AddInside(tokens_->TokensOf(unit, node), call.max == kUnbounded ? UINT64_MAX : call.max - frame.count, mask);
+  AddInside(*inside, call.max == kUnbounded ? UINT64_MAX : call.max - frame.count, mask);
+  return true;
+}
+
+/// The tokens below a place of all positions inside repetitions; the others go to `rest`. False, and nothing happens,
+/// when there are too many at once.
+bool Machine::AddUnits(StateId state, TriePlace at, std::span<uint64_t> mask, uint32_t most_need,
+                       std::vector<Config>* rest) {
+  const State s = states_[state];
+  const std::vector<Config> configs(configs_.begin() + static_cast<ptrdiff_t>(s.begin),
+                                    configs_.begin() + static_cast<ptrdiff_t>(s.begin + s.size));
+  const auto units = std::ranges::count_if(configs, [&](const Config& c) { return UnitNode(c) >= 0; });
+  if (static_cast<size_t>(units) > kMaxUnitsAtOnce) return false;
+  for (const Config& c : configs) {
+    if (UnitNode(c) < 0 || !AddUnit(c, at, mask, most_need)) rest->push_back(c);
+  }
   return true;
 }
 
 void Machine::AddMask(StateId state, std::span<uint64_t> mask, uint32_t most_need, bool by_difference) {
-  const State s = states_[state];
-  const std::vector<Config> configs(configs_.begin() + static_cast<ptrdiff_t>(s.begin),
-                                    configs_.begin() + static_cast<ptrdiff_t>(s.begin + s.size));
-  const auto units = std::count_if(configs.begin(), configs.end(), [&](const Config& c) { return UnitNode(c) >= 0; });
+  StateId walk = state;
   std::vector<Config> rest;
-  for (const Config& c : configs) {
-    const bool done =
-        units <= static_cast<ptrdiff_t>(kMaxUnitsAtOnce) && UnitNode(c) >= 0 && AddUnit(c, mask, most_need);
-    if (!done) rest.push_back(c);
+  if (states_[state].has_unit && AddUnits(state, {}, mask, most_need, &rest)) {
+    if (rest.empty() || overflow_) return;
+    walk = InternState(rest, false);
   }
-  if (rest.empty() || overflow_) return;
-  const StateId walk = InternState(rest, false);
   const WalkedMask* walked = overflow_ ? nullptr : CachedWalk(walk, by_difference);
   if (walked == nullptr) return;
-  if (most_need != kUnbounded && walked->longest > most_need) return AddWalk(walk, mask, most_need);
+  if (most_need != kUnbounded && walked->longest > most_need) return AddWalk(walk, {}, mask, most_need);
   seen_need_ = std::max(seen_need_, walked->longest);
   AddBits(walked->bits, mask);
 }

@@ -6,8 +6,9 @@
 namespace gptoss {
 namespace {
 
-// Tables are kept for good, so their number is bounded: about 1 MB each at most.
-constexpr size_t kMaxUnits = 128;
+// Tables are kept for good, so they are bounded. One of a wide class takes about 1 MB.
+constexpr size_t kMaxUnits = 4096;
+constexpr size_t kMaxTableBytes = 256u << 20;
 // Past this a table of ways out is larger than the walk that it saves.
 constexpr size_t kMaxExits = 100'000;
 
@@ -77,7 +78,9 @@ Result<std::shared_ptr<const TokenIndex>> TokenIndex::Create(std::shared_ptr<con
   if (index->tokens_.empty()) return InvalidArgument("the vocabulary has no ordinary tokens");
   index->ordinary_.assign(index->mask_words(), 0);
   for (const TokenId id : index->tokens_) SetBit(index->ordinary_, id);
-  return std::shared_ptr<const TokenIndex>(std::move(index));
+  std::shared_ptr<const TokenIndex> out = std::move(index);
+  PrepareCommonTables(out);
+  return out;
 }
 
 int32_t TokenIndex::UnitId(const UnitDfa& unit) const {
@@ -96,31 +99,37 @@ int32_t TokenIndex::UnitId(const UnitDfa& unit) const {
   if (it != unit_ids_.end()) return it->second;
   if (units_.size() >= kMaxUnits) return -1;
   const int32_t id = static_cast<int32_t>(units_.size());
-  units_.push_back(std::make_unique<Unit>());
-  units_.back()->dfa = unit;
+  units_.push_back(std::make_unique<const UnitDfa>(unit));
   unit_ids_.emplace(std::move(key), id);
   return id;
 }
 
-const UnitTokens& TokenIndex::TokensOf(Unit& unit, uint16_t node) const {
-  std::unique_ptr<UnitTokens>& slot = unit.tokens[node];
-  if (slot == nullptr) slot = MakeTokens(unit.dfa, node);
-  return *slot;
-}
-
-const UnitTokens& TokenIndex::TokensOf(int32_t unit, uint16_t node) const {
+const UnitTokens* TokenIndex::TokensOf(const UnitPlace& place) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return TokensOf(*units_[static_cast<size_t>(unit)], node);
+  return LockedTokensOf(place);
 }
 
-const UnitTokens::Exits& TokenIndex::ExitsOf(int32_t unit, uint16_t node, const ByteSet& first) const {
-  std::array<uint64_t, 4> bits{};
+const UnitTokens* TokenIndex::LockedTokensOf(const UnitPlace& place) const {
+  const auto known = unit_tokens_.find(place);
+  if (known != unit_tokens_.end()) return known->second.get();
+  if (table_bytes_ > kMaxTableBytes) return nullptr;
+  auto made = MakeTokens(place);
+  constexpr size_t kOverhead = 256;
+  table_bytes_ += kOverhead + made->by_need.size() * sizeof(TokenId) + made->all.size() * sizeof(uint64_t) +
+                  made->leaving.size() * sizeof(UnitTokens::Leaving);
+  return unit_tokens_.emplace(place, std::move(made)).first->second.get();
+}
+
+const UnitTokens::Exits* TokenIndex::ExitsOf(const UnitPlace& place, const ByteSet& first) const {
+  FirstBytes bits{};
   for (size_t b = 0; b < 256; ++b) bits[b / 64] |= uint64_t{first[b]} << (b % 64);
   const std::lock_guard<std::mutex> lock(mutex_);
-  Unit& u = *units_[static_cast<size_t>(unit)];
-  std::unique_ptr<UnitTokens::Exits>& slot = u.exits[{node, bits}];
-  if (slot == nullptr) slot = MakeExits(u, node, first);
-  return *slot;
+  const auto known = unit_exits_.find({place, bits});
+  if (known != unit_exits_.end()) return known->second.get();
+  if (table_bytes_ > kMaxTableBytes) return nullptr;
+  auto made = MakeExits(place, first);
+  table_bytes_ += made->rest.nodes.size() * sizeof(FlatTrie::Node) + made->exits.size() * sizeof(UnitTokens::Exit);
+  return unit_exits_.emplace(std::pair(place, bits), std::move(made)).first->second.get();
 }
 
 namespace {
@@ -130,21 +139,22 @@ struct UnitState {
   uint16_t units;  // completed
 };
 
-/// Walks what a repetition of `dfa` reaches in `trie` from `node`: calls visit(trie node, state after it), and before
-/// that at_border({trie node, units, depth}, unit's next node) where the byte comes between two units.
+/// Walks what a repetition of `dfa` reaches below a place: calls visit(trie node, state after it), and before that
+/// at_border({trie node, units, depth}, unit's next node) where the byte comes between two units.
 template <typename AtBorder, typename Visit>
-void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const AtBorder& at_border, const Visit& visit) {
+void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, const UnitPlace& place, const AtBorder& at_border,
+              const Visit& visit) {
   struct Open {
     uint32_t trie_node;
     UnitState state;
     uint8_t depth;
   };
-  std::vector<Open> open = {{0, {node, 0}, 0}};
+  std::vector<Open> open = {{place.trie_node, {place.node, 0}, place.depth}};
   for (size_t i = 0; i < open.size(); ++i) {
     const auto [parent, from, depth] = open[i];
     const std::array<uint16_t, 256>& row = dfa.next[from.node];
-    // At the root nothing was read of the repetition yet: that way out is the caller's to see.
-    const bool border = from.node == 0 && parent != 0;
+    // At first nothing was read of the repetition: that way out is the caller's to see.
+    const bool border = from.node == 0 && i > 0;
     for (uint32_t n = trie.child_begin(parent), end = trie.child_end(parent); n < end; ++n) {
       const uint16_t next = row[trie.bytes[n]];
       if (border) at_border(UnitTokens::Leaving{n, from.units, depth}, next);
@@ -159,9 +169,8 @@ void WalkUnit(const FlatTrie& trie, const UnitDfa& dfa, uint16_t node, const AtB
 
 }  // namespace
 
-std::unique_ptr<UnitTokens> TokenIndex::MakeTokens(const UnitDfa& dfa, uint16_t node) const {
+std::unique_ptr<UnitTokens> TokenIndex::MakeTokens(const UnitPlace& place) const {
   auto out = std::make_unique<UnitTokens>();
-  out->all.assign(mask_words(), 0);
   struct Run {
     uint32_t begin, end;  // values
     uint16_t need;
@@ -170,7 +179,7 @@ std::unique_ptr<UnitTokens> TokenIndex::MakeTokens(const UnitDfa& dfa, uint16_t 
   std::array<uint32_t, FlatTrie::kMaxDepth + 3> count{};
   uint16_t most = 0;
   WalkUnit(
-      trie_, dfa, node,
+      trie_, *units_[static_cast<size_t>(place.unit)], place,
       [&](const UnitTokens::Leaving& leaving, uint16_t next) {
         if (next == UnitDfa::kNone) out->leaving.push_back(leaving);
       },
@@ -185,16 +194,16 @@ std::unique_ptr<UnitTokens> TokenIndex::MakeTokens(const UnitDfa& dfa, uint16_t 
   out->need_begin.assign(count.begin(), count.begin() + most + 2);
   out->by_need.resize(count.back());
   for (const Run& run : runs) {
-    for (uint32_t v = run.begin; v < run.end; ++v) {
-      const TokenId token = tokens_[v];
-      SetBit(out->all, token);
-      out->by_need[count[run.need]++] = token;
-    }
+    for (uint32_t v = run.begin; v < run.end; ++v) out->by_need[count[run.need]++] = tokens_[v];
   }
+  if (out->by_need.size() < mask_words()) return out;
+  out->all.assign(mask_words(), 0);
+  for (const TokenId token : out->by_need) SetBit(out->all, token);
   return out;
 }
 
-std::unique_ptr<UnitTokens::Exits> TokenIndex::MakeExits(Unit& unit, uint16_t node, const ByteSet& first) const {
+std::unique_ptr<UnitTokens::Exits> TokenIndex::MakeExits(const UnitPlace& place, const ByteSet& first) const {
+  const UnitDfa& dfa = *units_[static_cast<size_t>(place.unit)];
   auto out = std::make_unique<UnitTokens::Exits>();
   struct Record {
     std::string_view rest;
@@ -210,12 +219,13 @@ std::unique_ptr<UnitTokens::Exits> TokenIndex::MakeExits(Unit& unit, uint16_t no
     out->too_many = records.size() > kMaxExits;
   };
   bool inside = false;  // some byte of `first` may begin a unit too
-  for (size_t b = 0; b < 256; ++b) inside |= first[b] && unit.dfa.next[0][b] != UnitDfa::kNone;
-  if (!inside) {
-    for (const UnitTokens::Leaving& leaving : TokensOf(unit, node).leaving) add(leaving);
+  for (size_t b = 0; b < 256; ++b) inside |= first[b] && dfa.next[0][b] != UnitDfa::kNone;
+  const UnitTokens* tokens = inside ? nullptr : LockedTokensOf(place);
+  if (tokens != nullptr) {
+    for (const UnitTokens::Leaving& leaving : tokens->leaving) add(leaving);
   } else {
     WalkUnit(
-        trie_, unit.dfa, node, [&](const UnitTokens::Leaving& leaving, uint16_t) { add(leaving); },
+        trie_, dfa, place, [&](const UnitTokens::Leaving& leaving, uint16_t) { add(leaving); },
         [](const FlatTrie::Node&, UnitState) {});
   }
   if (out->too_many) return out;

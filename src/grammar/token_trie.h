@@ -54,12 +54,22 @@ struct UnitDfa {
   std::vector<std::array<uint16_t, 256>> next;
 };
 
-/// What every token does inside an endless repetition of a unit, begun at one node of it. Independent of the grammar.
+/// Where tokens meet an endless repetition of a unit: they stand at a node of the trie, so many bytes deep, when the
+/// repetition is at a node of the unit.
+struct UnitPlace {
+  int32_t unit = 0;
+  uint16_t node = 0;
+  uint8_t depth = 0;
+  uint32_t trie_node = 0;
+  auto operator<=>(const UnitPlace&) const = default;
+};
+
+/// What the tokens below a place do inside the repetition. Independent of the grammar.
 struct UnitTokens {
   /// Tokens that stay inside to their end, sorted by how many units they begin or end (the open one counts).
   std::vector<TokenId> by_need;
   std::vector<uint32_t> need_begin;  // index into by_need of the first token that needs n; one past the last need too
-  std::vector<uint64_t> all;         // the same tokens as bits
+  std::vector<uint64_t> all;         // the same tokens as bits, where they are many; else empty
   /// Places of the trie that leave between two units, over a byte that no unit begins with.
   struct Leaving {
     uint32_t trie_node;
@@ -95,21 +105,19 @@ class TokenIndex {
 
   /// A number for the unit, the same for equal ones; -1 when too many different ones were asked for.
   int32_t UnitId(const UnitDfa& unit) const;
-  /// Both are made on first use and live as long as the index.
-  const UnitTokens& TokensOf(int32_t unit, uint16_t node) const;
-  const UnitTokens::Exits& ExitsOf(int32_t unit, uint16_t node, const ByteSet& first) const;
+  /// Both are made on first use and live as long as the index. Null when there are too many of them by now.
+  const UnitTokens* TokensOf(const UnitPlace& place) const;
+  const UnitTokens::Exits* ExitsOf(const UnitPlace& place, const ByteSet& first) const;
 
  private:
-  struct Unit {
-    UnitDfa dfa;
-    std::map<uint16_t, std::unique_ptr<UnitTokens>> tokens;
-    std::map<std::pair<uint16_t, std::array<uint64_t, 4>>, std::unique_ptr<UnitTokens::Exits>> exits;
-  };
+  using FirstBytes = std::array<uint64_t, 4>;
   TokenIndex() = default;
   void SortTokens();
-  const UnitTokens& TokensOf(Unit& unit, uint16_t node) const;
-  std::unique_ptr<UnitTokens> MakeTokens(const UnitDfa& dfa, uint16_t node) const;
-  std::unique_ptr<UnitTokens::Exits> MakeExits(Unit& unit, uint16_t node, const ByteSet& first) const;
+  /// Makes tables that nearly every grammar needs.
+  static void PrepareCommonTables(const std::shared_ptr<const TokenIndex>& tokens);
+  const UnitTokens* LockedTokensOf(const UnitPlace& place) const;
+  std::unique_ptr<UnitTokens> MakeTokens(const UnitPlace& place) const;
+  std::unique_ptr<UnitTokens::Exits> MakeExits(const UnitPlace& place, const ByteSet& first) const;
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<TokenId> tokens_;  // sorted by bytes
@@ -117,7 +125,10 @@ class TokenIndex {
   std::vector<uint64_t> ordinary_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, int32_t> unit_ids_;
-  mutable std::vector<std::unique_ptr<Unit>> units_;
+  mutable std::vector<std::unique_ptr<const UnitDfa>> units_;
+  mutable std::map<UnitPlace, std::unique_ptr<UnitTokens>> unit_tokens_;
+  mutable std::map<std::pair<UnitPlace, FirstBytes>, std::unique_ptr<UnitTokens::Exits>> unit_exits_;
+  mutable size_t table_bytes_ = 0;
 };
 
 }  // namespace gptoss
