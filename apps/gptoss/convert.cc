@@ -17,7 +17,7 @@ struct ConvertFlags {
   std::string model;
   std::vector<std::string> adapters;  // to merge
   OutputFlags output;
-  bool packed = false, allow_lossy = false;
+  bool packed = false, bf16_experts = false, allow_lossy = false;
 };
 
 /// A directory without its tokenizer would be of no use to other programs.
@@ -38,10 +38,11 @@ Status Convert(const ConvertFlags& flags) {
   GPTOSS_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> source, OpenModelArgument(flags.model));
   for (const std::string& path : flags.adapters) {
     GPTOSS_ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, source->config()));
-    source = MergeAdapter(source, std::move(adapter));
+    source = MergeAdapter(source, std::move(adapter), flags.bf16_experts ? ExpertForm::kBf16 : ExpertForm::kMxfp4);
   }
   WriteOptions options;
   options.allow_lossy = flags.allow_lossy || !flags.adapters.empty();  // sums are rounded to the form
+  options.bf16_experts = flags.bf16_experts;
   const Status status = WriteCheckpointAs(*source, flags.output, options);
   if (status.code() == StatusCode::kUnsupported && !flags.allow_lossy && flags.output.format != "packed") {
     return Status(status.code(), status.message() + " (--allow-lossy allows losses)");
@@ -75,6 +76,8 @@ void RegisterConvert(CLI::App& app, int* exit_code) {
   command->add_option(
       "--merge", flags->adapters,
       "Adapter (gptoss train --lora) to add to the weights, which are rounded again; repeat for several");
+  command->add_flag("--bf16-experts", flags->bf16_experts,
+                    "Experts in BF16 instead of MXFP4 (hf and gguf; four times the size)");
   command->add_flag("--allow-lossy", flags->allow_lossy, "Round values that the form to write cannot hold exactly");
   command->footer("Example:\n  gptoss convert --packed --model gpt-oss-20b --out gpt-oss-20b.gptoss");
   command->callback([flags, exit_code] { *exit_code = RunConvert(*flags); });

@@ -100,8 +100,11 @@ int ThreadCount(const TrainFlags& flags) {
 /// bytes of weights that do not.
 Status CheckMemory(const ModelConfig& config, size_t trained, uint64_t frozen, const TrainFlags& flags) {
   const bool whole = flags.lora == 0;
-  const uint64_t arrays = 4u + (whole && !flags.export_to.empty() ? 1u : 0u) + (flags.round_experts ? 1u : 0u);
-  const uint64_t state = arrays * trained * sizeof(float);
+  // Masters, gradients and the two moments; a copy to export, and one that is rounded.
+  const uint64_t arrays = 2u + (flags.byte_moments ? 0u : 2u) + (whole && !flags.export_to.empty() ? 1u : 0u) +
+                          (flags.round_experts ? 1u : 0u);
+  const uint64_t moments = flags.byte_moments ? 2 * (trained + MomentBlocks(trained) * sizeof(float)) : 0u;
+  const uint64_t state = arrays * trained * sizeof(float) + moments;
   const uint64_t layer = GptOssBackward<float>::LayerActivationBytes(config, flags.batch_tokens);
   const auto layers = static_cast<uint64_t>(config.num_layers);
   const bool kept = static_cast<double>(layer * layers) <= flags.activation_gb * 1e9;
@@ -174,7 +177,13 @@ class TrainRun {
       PrintPreview(renderer, data_, flags_.preview);
       return Status();
     }
-    if (!flags_.eval_data.empty()) {
+    if (flags_.eval_split > 0) {
+      eval_ = SplitOff(&data_, flags_.eval_split, flags_.seed);
+      if (eval_.examples.empty() || data_.examples.empty()) {
+        return InvalidArgument("--eval-split: leaves nothing to train on or to measure on; give another share");
+      }
+      std::fprintf(stderr, "%zu of them are held out, to measure on\n", eval_.examples.size());
+    } else if (!flags_.eval_data.empty()) {
       GPTOSS_ASSIGN_OR_RETURN(eval_, LoadData(renderer, flags_.eval_data, flags_, start_.config));
     }
     GPTOSS_RETURN_IF_ERROR(CheckOutputs());
@@ -331,15 +340,17 @@ class TrainRun {
     char detail[96];
     std::snprintf(detail, sizeof(detail), "loss %.4f  %.0f tok/s", report.loss, rate);
     bar->Update(static_cast<uint64_t>(report.step), detail);
-    return metrics_.Write({{"step", report.step},
-                           {"epoch", report.epoch},
-                           {"loss", report.loss},
-                           {"gradient_norm", report.gradient_norm},
-                           {"learning_rate", report.learning_rate},
-                           {"tokens", report.tokens},
-                           {"targets", report.targets},
-                           {"seconds", seconds},
-                           {"tok_s", rate}});
+    Json line = {{"step", report.step},
+                 {"epoch", report.epoch},
+                 {"loss", report.loss},
+                 {"gradient_norm", report.gradient_norm},
+                 {"learning_rate", report.learning_rate},
+                 {"tokens", report.tokens},
+                 {"targets", report.targets},
+                 {"seconds", seconds},
+                 {"tok_s", rate}};
+    if (flags_.balance > 0) line["balance_loss"] = report.balance_loss;
+    return metrics_.Write(line);
   }
 
   double Evaluate(const FlatLayout& layout, std::span<const float> values, const Dataset& dataset) {
@@ -359,9 +370,12 @@ class TrainRun {
   Status Export(const Trainer& trainer) {
     const FlatLayout& layout = trainer.layout();
     const std::vector<float>& values = trainer.state().values;
-    GPTOSS_ASSIGN_OR_RETURN(const Rounding rounding, RoundAsExported(layout, values));
-    const auto checkpoint = MakeFlatCheckpoint(layout, values, "the trained model");
+    const bool bf16 = flags_.export_experts == "bf16";
+    const ExpertForm form = bf16 ? ExpertForm::kBf16 : ExpertForm::kMxfp4;
+    GPTOSS_ASSIGN_OR_RETURN(const Rounding rounding, RoundAsExported(layout, values, form));
+    const auto checkpoint = MakeFlatCheckpoint(layout, values, "the trained model", form);
     WriteOptions options;
+    options.bf16_experts = bf16;
     options.allow_lossy = true;  // the weights are float; what rounding costs is printed below
     GgufVocabularyData vocabulary;
     if (flags_.export_format == "gguf") {
@@ -377,8 +391,9 @@ class TrainRun {
 
     const bool held_out = !eval_.examples.empty();
     const Dataset& dataset = held_out ? eval_ : data_;
-    std::fprintf(stderr, "%s: experts rounded to MXFP4 (relative error %.4f), the rest to BF16 (%.5f)\n",
-                 flags_.export_to.c_str(), rounding.experts.relative_rms, rounding.others.relative_rms);
+    std::fprintf(stderr, "%s: experts rounded to %s (relative error %.4f), the rest to BF16 (%.5f)\n",
+                 flags_.export_to.c_str(), bf16 ? "BF16" : "MXFP4", rounding.experts.relative_rms,
+                 rounding.others.relative_rms);
     std::fprintf(stderr, "loss on the %s data: %.4f in float, %.4f rounded\n", held_out ? "eval" : "training",
                  Evaluate(layout, values, dataset), Evaluate(layout, rounding.values, dataset));
     return Status();

@@ -110,6 +110,7 @@ struct WriteOptions {
   uint64_t max_shard_bytes = 5'000'000'000;        // hf and original; a single file when all fits into one
   DType gguf_dense = DType::kQ8_0;                 // attention, embedding, unembedding: kQ8_0, kBF16, kF16 or kF32
   const GgufVocabularyData* vocabulary = nullptr;  // null: the file says that it has none
+  bool bf16_experts = false;                       // hf and gguf: experts as BF16, not as the source has them
   bool allow_lossy = false;                        // e.g. Q8_0 weights written as BF16
   WriteProgress* progress = nullptr;
 };
@@ -118,7 +119,7 @@ struct WriteOptions {
 /// of that name are refused (kInvalidArgument) unless they are empty directories. Files appear under their final name
 /// only when complete.
 /// On failure: kIo, kResourceExhausted (disk), kCancelled, or kUnsupported when the form cannot hold the tensors' types
-/// without losing bits and `allow_lossy` is off.
+/// without losing bits and `allow_lossy` is off, or bf16_experts in the original layout, which has no such form.
 Status WriteHf(const Checkpoint& source, const std::string& directory, const WriteOptions& options);
 Status WriteOriginal(const Checkpoint& source, const std::string& directory, const WriteOptions& options);
 Status WriteGguf(const Checkpoint& source, const std::string& path, const WriteOptions& options);

@@ -135,6 +135,65 @@ TEST(Writers, FormsRoundTripBitForBit) {
   ExpectSameContents(*original, *golden);
 }
 
+/// As float, whatever the type.
+std::vector<float> Values(const Checkpoint& checkpoint, const StoredTensor& tensor) {
+  const uint64_t cols = tensor.spec.cols(), rows = tensor.spec.rows();
+  const uint64_t row_bytes = RowBytes(tensor.dtype, cols), scale_bytes = RowScaleBytes(tensor.dtype, cols);
+  std::vector<std::byte> data(rows * row_bytes), scales(rows * scale_bytes);
+  const Status status = checkpoint.ReadRows(tensor, 0, rows, data, scales);
+  EXPECT_TRUE(status.ok()) << status.message();
+  std::vector<float> values(rows * cols);
+  RowConverter convert(tensor.dtype, DType::kF32, cols, false);
+  for (uint64_t r = 0; r < rows; ++r) {
+    const auto part = [r](std::span<std::byte> all, uint64_t bytes) { return all.subspan(r * bytes, bytes); };
+    EXPECT_TRUE(convert
+                    .Row(part(data, row_bytes), part(scales, scale_bytes),
+                         std::as_writable_bytes(std::span(values).subspan(r * cols, cols)), {})
+                    .ok());
+  }
+  return values;
+}
+
+TEST(Writers, ExpertsInBf16KeepEveryValueAndComeBack) {
+  const TempDir dir;
+  const auto golden = MustOpen(kMicro + "hf");
+  ASSERT_TRUE(golden);
+  WriteOptions plain;
+  plain.bf16_experts = true;
+  plain.gguf_dense = DType::kBF16;
+  ASSERT_TRUE(WriteHf(*golden, dir / "hf", plain).ok());
+  ASSERT_TRUE(WriteGguf(*golden, dir / "m.gguf", plain).ok());
+  EXPECT_EQ(WriteOriginal(*golden, dir / "o", plain).code(), StatusCode::kUnsupported);
+  EXPECT_EQ(ReadFile(dir / "hf/config.json").find("mxfp4"), std::string::npos);
+  const auto hf = MustOpen(dir / "hf"), gguf = MustOpen(dir / "m.gguf");
+  ASSERT_TRUE(hf && gguf);
+  ASSERT_TRUE(WriteHf(*gguf, dir / "again", {}).ok());  // MXFP4 again, and nothing is lost: no lossy flag
+  const auto again = MustOpen(dir / "again");
+  ASSERT_TRUE(again);
+  for (const StoredTensor& tensor : golden->tensors()) {
+    const std::vector<float> want = Values(*golden, tensor);
+    for (const Checkpoint* other : {hf.get(), gguf.get(), again.get()}) {
+      const StoredTensor* own = other->Find(tensor.spec.name);
+      ASSERT_NE(own, nullptr);
+      if (tensor.spec.is_expert_weight) {
+        EXPECT_EQ(own->dtype, other == again.get() ? DType::kMxfp4 : DType::kBF16) << tensor.spec.name;
+      }
+      EXPECT_EQ(Values(*other, *own), want) << tensor.spec.name;
+    }
+  }
+  // Any range of rows of the transposed matrices, also across experts.
+  const StoredTensor* tensor = hf->Find("layers.1.gate_up.weight");
+  EXPECT_FALSE(hf->MappedBytes(*tensor).has_value());
+  const std::vector<std::byte> all = AllBytes(*hf, *tensor);
+  const uint64_t rows = tensor->spec.shape[1], bytes = RowBytes(DType::kBF16, tensor->spec.cols());
+  for (const auto& [first, count] :
+       std::vector<std::pair<uint64_t, uint64_t>>{{0, 1}, {rows - 1, 2}, {3, 2 * rows}, {rows + 5, 7}, {5, 0}}) {
+    const std::vector<std::byte> want(all.begin() + static_cast<int64_t>(first * bytes),
+                                      all.begin() + static_cast<int64_t>((first + count) * bytes));
+    EXPECT_EQ(RowBytesOf(*hf, *tensor, first, count), want) << first << "+" << count;
+  }
+}
+
 TEST(Writers, GgufHoldsDenseMatricesInTheChosenType) {
   const TempDir dir;
   const auto synthetic = Synthetic(MicroOptions());

@@ -16,11 +16,13 @@ struct LayoutTensor {
   std::string scales_name = {};             // MXFP4 scales; empty for plain tensors
   std::vector<uint64_t> scales_shape = {};  // of `scales_name`
   uint64_t first_element = 0;               // the canonical tensor begins here within `name`, in row-major order
+  bool transposed = false;                  // each expert's matrix lies as [cols, rows]
 };
 
 /// Both give one element for each of CanonicalTensors(config), in that order.
 /// Source: transformers' modeling_gpt_oss.py; the released model.safetensors.index.json.
-std::vector<LayoutTensor> HfLayout(const ModelConfig& config);
+/// `plain_experts`: as Transformers saves a model whose experts are not quantised, [E, inputs, outputs].
+std::vector<LayoutTensor> HfLayout(const ModelConfig& config, bool plain_experts = false);
 /// Source: gpt_oss/torch/weights.py and model.py of github.com/openai/gpt-oss.
 std::vector<LayoutTensor> OriginalLayout(const ModelConfig& config);
 

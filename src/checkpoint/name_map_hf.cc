@@ -42,11 +42,14 @@ std::string HfName(const std::string& canonical) {
 
 }  // namespace
 
-std::vector<LayoutTensor> HfLayout(const ModelConfig& config) {
+std::vector<LayoutTensor> HfLayout(const ModelConfig& config, bool plain_experts) {
   std::vector<LayoutTensor> layout;
   for (const TensorSpec& spec : CanonicalTensors(config)) {
     LayoutTensor tensor{.name = HfName(spec.name), .shape = spec.shape};
-    if (spec.is_expert_weight) {
+    if (spec.is_expert_weight && plain_experts) {
+      std::swap(tensor.shape[1], tensor.shape[2]);
+      tensor.transposed = true;
+    } else if (spec.is_expert_weight) {
       const uint64_t blocks = spec.cols() / kBlockSize;
       tensor.scales_name = tensor.name + "_scales";
       tensor.name += "_blocks";

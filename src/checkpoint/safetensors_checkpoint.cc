@@ -1,6 +1,7 @@
 #include "checkpoint/safetensors_checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -158,10 +159,13 @@ class SafetensorsCheckpoint final : public Checkpoint {
     uint64_t offset = 0;
     size_t scales_shard = 0;
     uint64_t scales_offset = 0;
+    bool transposed = false;  // each expert's matrix
   };
 
   Result<const FileTensor*> Require(const std::string& name, const std::vector<uint64_t>& shape) const;
   Status RefuseUnknown(const std::set<std::string_view>& known) const;
+  void ReadTransposed(const StoredTensor& own, const Place& place, uint64_t first, uint64_t count,
+                      std::span<std::byte> data) const;
 
   std::string directory_;
   CheckpointFormat format_;
@@ -191,24 +195,28 @@ Status SafetensorsCheckpoint::RefuseUnknown(const std::set<std::string_view>& kn
 }
 
 Status SafetensorsCheckpoint::Resolve() {
-  const std::vector<LayoutTensor> layout =
-      format_ == CheckpointFormat::kHf ? HfLayout(config_) : OriginalLayout(config_);
+  const bool is_hf = format_ == CheckpointFormat::kHf;
+  const bool plain_experts = is_hf && shards_.tensors.contains("model.layers.0.mlp.experts.gate_up_proj");
+  const std::vector<LayoutTensor> layout = is_hf ? HfLayout(config_, plain_experts) : OriginalLayout(config_);
   std::vector<TensorSpec> specs = CanonicalTensors(config_);
   std::set<std::string_view> known;
   for (size_t i = 0; i < specs.size(); ++i) {
     const LayoutTensor& in = layout[i];
-    if (specs[i].is_expert_weight && !shards_.tensors.contains(in.name)) {
+    if (specs[i].is_expert_weight && !plain_experts && !shards_.tensors.contains(in.name)) {
       const std::string plain = in.name.substr(0, in.name.size() - 7);  // without "_blocks" or ".blocks"
       if (shards_.tensors.contains(plain)) {
-        return Unsupported(directory_ + ": tensor \"" + plain +
-                           "\" holds experts that are not MXFP4; this layout is read with MXFP4 experts only");
+        return Unsupported(
+            directory_ + ": tensor \"" + plain +
+            "\" holds experts that are not MXFP4; only the Hugging Face layout is read so, and only when all are");
       }
     }
     GPTOSS_ASSIGN_OR_RETURN(const FileTensor* data, Require(in.name, in.shape));
     known.insert(in.name);
     const DType dtype = data->entry.dtype;
     const std::string where = shards_.files[data->shard].path() + ": tensor \"" + in.name + "\": ";
-    Place place{.shard = data->shard, .offset = data->entry.offset + in.first_element * RowBytes(dtype, 1)};
+    Place place{.shard = data->shard,
+                .offset = data->entry.offset + in.first_element * RowBytes(dtype, 1),
+                .transposed = in.transposed};
     if (!in.scales_name.empty()) {
       GPTOSS_ASSIGN_OR_RETURN(const FileTensor* scales, Require(in.scales_name, in.scales_shape));
       known.insert(in.scales_name);
@@ -227,12 +235,33 @@ Status SafetensorsCheckpoint::Resolve() {
   return RefuseUnknown(known);
 }
 
+/// Canonical row r of an expert is column r of what the file holds.
+void SafetensorsCheckpoint::ReadTransposed(const StoredTensor& own, const Place& place, uint64_t first, uint64_t count,
+                                           std::span<std::byte> data) const {
+  const uint64_t rows = own.spec.shape[1], cols = own.spec.cols(), size = RowBytes(own.dtype, 1);
+  const std::byte* all = shards_.files[place.shard].bytes().data() + place.offset;
+  for (uint64_t at = first; at < first + count;) {
+    const uint64_t row = at % rows, n = std::min(rows - row, first + count - at);
+    const std::byte* expert = all + (at - row) * cols * size;
+    std::byte* out = data.data() + (at - first) * cols * size;
+    for (uint64_t c = 0; c < cols; ++c) {
+      for (uint64_t i = 0; i < n; ++i)
+        std::memcpy(out + (i * cols + c) * size, expert + (c * rows + row + i) * size, size);
+    }
+    at += n;
+  }
+}
+
 Status SafetensorsCheckpoint::ReadRows(const StoredTensor& tensor, uint64_t first, uint64_t count,
                                        std::span<std::byte> data, std::span<std::byte> scales) const {
   GPTOSS_ASSIGN_OR_RETURN(const size_t index, CheckRead(tensor, first, count, data, scales));
   const StoredTensor& own = tensors_[index];
   const Place& place = places_[index];
   const auto context = [&](const Status& status) { return status.WithContext("tensor \"" + own.spec.name + "\""); };
+  if (place.transposed) {
+    ReadTransposed(own, place, first, count, data);
+    return Status();
+  }
   if (!data.empty())
     GPTOSS_RETURN_IF_ERROR(
         context(shards_.files[place.shard].ReadAt(place.offset + first * RowBytes(own.dtype, own.spec.cols()), data)));
@@ -245,6 +274,7 @@ void SafetensorsCheckpoint::Fetch(const StoredTensor& tensor, uint64_t first, ui
   const Result<size_t> index = IndexOf(tensor);
   if (!index.ok() || first > tensor.spec.rows() || count > tensor.spec.rows() - first) return;
   const Place& place = places_[*index];
+  if (place.transposed) return;  // rows are spread over the whole tensor
   const DType dtype = tensors_[*index].dtype;
   const uint64_t bytes = RowBytes(dtype, tensor.spec.cols()), scale_bytes = RowScaleBytes(dtype, tensor.spec.cols());
   ReadIntoPageCache(shards_.files[place.shard], place.offset + first * bytes, count * bytes);
@@ -258,7 +288,7 @@ std::optional<std::span<const std::byte>> SafetensorsCheckpoint::MappedBytes(con
   const StoredTensor& own = tensors_[*index];
   const Place& place = places_[*index];
   // Headers written without padding leave data unaligned to its elements; such tensors can only be copied.
-  if (HasScales(own.dtype) || place.offset % RowBytes(own.dtype, 1) != 0) return std::nullopt;
+  if (HasScales(own.dtype) || place.transposed || place.offset % RowBytes(own.dtype, 1) != 0) return std::nullopt;
   return shards_.files[place.shard].bytes().subspan(place.offset,
                                                     own.spec.rows() * RowBytes(own.dtype, own.spec.cols()));
 }

@@ -14,8 +14,9 @@ namespace gptoss {
 ///   every
 ///   *.safetensors file of the directory.
 /// Tensors beyond the canonical ones are an error, except precomputed rotary frequencies.
-/// Dense tensors may be BF16, F16 or F32; expert weights must be MXFP4.
-/// On failure: kNotFound, kIo, kCorruptData or kUnsupported, naming file and tensor.
+/// Dense tensors may be BF16, F16 or F32; expert weights must be MXFP4, in the Hugging Face layout also BF16, F16 or
+/// F32 as Transformers saves them when they are not quantised. On failure: kNotFound, kIo, kCorruptData or
+/// kUnsupported, naming file and tensor.
 Result<std::unique_ptr<Checkpoint>> OpenSafetensorsDirectory(const std::string& directory);
 
 }  // namespace gptoss

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t kAlignment = 32;         // the format's default, so that no key is needed
 constexpr uint32_t kFileTypeMxfp4Moe = 38;  // llama.cpp's LLAMA_FTYPE_MOSTLY_MXFP4_MOE
+constexpr uint32_t kFileTypeBf16 = 32;      // LLAMA_FTYPE_MOSTLY_BF16
 constexpr uint32_t kQuantizationVersion = 2;
 
 uint64_t Align(uint64_t n) { return (n + kAlignment - 1) / kAlignment * kAlignment; }
@@ -127,7 +128,7 @@ void AddVocabularyKeys(const GgufVocabularyData* vocabulary, HeaderBuilder* out)
 }
 
 DType OutType(const StoredTensor& tensor, const WriteOptions& options) {
-  if (tensor.spec.is_expert_weight) return tensor.dtype;
+  if (tensor.spec.is_expert_weight) return options.bf16_experts ? DType::kBF16 : tensor.dtype;
   return IsDenseMatrix(tensor.spec) ? options.gguf_dense : DType::kF32;
 }
 
@@ -160,7 +161,7 @@ std::string BuildHeader(const Checkpoint& source, const WriteOptions& options, c
   metadata.Str("general.name", "gpt-oss");
   AddModelKeys(source.config(), &metadata);
   metadata.U32("general.quantization_version", kQuantizationVersion);
-  metadata.U32("general.file_type", kFileTypeMxfp4Moe);
+  metadata.U32("general.file_type", options.bf16_experts ? kFileTypeBf16 : kFileTypeMxfp4Moe);
   AddVocabularyKeys(options.vocabulary, &metadata);
 
   HeaderBuilder tensors;

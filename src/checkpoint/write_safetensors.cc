@@ -1,5 +1,7 @@
-// The Hugging Face and "original" layouts: all tensors BF16 but for the experts' MXFP4 codes and scales.
+// The Hugging Face and "original" layouts: all tensors BF16 but for the experts' MXFP4 codes and scales. The former can
+// also have the experts in BF16.
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <utility>
 
@@ -19,6 +21,7 @@ struct OutTensor {
   uint64_t bytes = 0;
   std::vector<const StoredTensor*> parts;
   RowPart row_part = RowPart::kData;
+  bool transposed = false;  // each expert's matrix
 };
 
 uint64_t Elements(const std::vector<uint64_t>& shape) {
@@ -38,7 +41,8 @@ std::vector<OutTensor> OutTensors(const Checkpoint& source, const std::vector<La
       continue;
     }
     const bool is_bf16 = to.scales_name.empty();
-    out.push_back({to.name, is_bf16, to.shape, Elements(to.shape) * (is_bf16 ? 2 : 1), {tensor}, RowPart::kData});
+    out.push_back(
+        {to.name, is_bf16, to.shape, Elements(to.shape) * (is_bf16 ? 2 : 1), {tensor}, RowPart::kData, to.transposed});
     if (!is_bf16) {
       out.push_back({to.scales_name, false, to.scales_shape, Elements(to.scales_shape), {tensor}, RowPart::kScales});
     }
@@ -100,10 +104,37 @@ std::string HeaderBytes(const std::vector<OutTensor>& tensors, bool with_metadat
   return prefix + text;
 }
 
+/// [rows, cols] to [cols, rows], values of two bytes.
+void Transpose(std::span<const std::byte> from, uint64_t rows, uint64_t cols, std::vector<std::byte>* to) {
+  to->resize(from.size());
+  for (uint64_t r = 0; r < rows; ++r) {
+    for (uint64_t c = 0; c < cols; ++c) std::memcpy(&(*to)[2 * (c * rows + r)], &from[2 * (r * cols + c)], 2);
+  }
+}
+
+/// One task an expert.
+void AddTransposedTasks(const Checkpoint& source, const WriteOptions& options, const OutputFile* file,
+                        const StoredTensor* part, uint64_t offset, std::vector<WriteTask>* tasks) {
+  const uint64_t cols = part->spec.cols(), rows = part->spec.shape[1], bytes = rows * RowBytes(DType::kBF16, cols);
+  for (uint64_t expert = 0; expert < part->spec.shape[0]; ++expert) {
+    tasks->push_back({bytes, [=, &source, &options](WriteScratch& scratch) {
+                        GPTOSS_RETURN_IF_ERROR(ReadConvertedRows(source, *part, expert * rows, rows, DType::kBF16,
+                                                                 RowPart::kData, options.allow_lossy, &scratch));
+                        Transpose(scratch.data, rows, cols, &scratch.packed);
+                        return file->WriteAt(offset + expert * bytes, scratch.packed);
+                      }});
+  }
+}
+
 /// Appends the tasks that fill `file` with the tensors from `offset` on.
 void AddTasks(const Checkpoint& source, const WriteOptions& options, const OutputFile* file,
               const std::vector<OutTensor>& tensors, uint64_t offset, std::vector<WriteTask>* tasks) {
   for (const OutTensor& tensor : tensors) {
+    if (tensor.transposed) {
+      AddTransposedTasks(source, options, file, tensor.parts[0], offset, tasks);
+      offset += tensor.bytes;
+      continue;
+    }
     for (const StoredTensor* part : tensor.parts) {
       const DType to = tensor.is_bf16 ? DType::kBF16 : DType::kMxfp4;
       const RowPart row_part = tensor.row_part;
@@ -150,7 +181,7 @@ Status WriteText(const std::string& directory, const std::string& name, const st
   return file.Finish();
 }
 
-Status WriteSmallFiles(const Checkpoint& source, const std::string& directory, bool is_hf,
+Status WriteSmallFiles(const Checkpoint& source, const std::string& directory, bool is_hf, bool bf16_experts,
                        const std::vector<OutTensor>& tensors) {
   if (is_hf) {
     const Json generation = {{"bos_token_id", 199998},
@@ -158,7 +189,9 @@ Status WriteSmallFiles(const Checkpoint& source, const std::string& directory, b
                              {"eos_token_id", {200002, 199999, 200012}},
                              {"pad_token_id", 199999},
                              {"transformers_version", "4.55.0.dev0"}};
-    GPTOSS_RETURN_IF_ERROR(WriteText(directory, "config.json", WriteJson(HfConfigJson(source.config()), 2) + "\n"));
+    Json config = HfConfigJson(source.config());
+    if (bf16_experts) config.erase("quantization_config");
+    GPTOSS_RETURN_IF_ERROR(WriteText(directory, "config.json", WriteJson(config, 2) + "\n"));
     return WriteText(directory, "generation_config.json", WriteJson(generation, 2) + "\n");
   }
   Json dtypes = Json::object();
@@ -183,12 +216,12 @@ Status CheckOriginalCanHold(const ModelConfig& config) {
 
 Status WriteDirectory(const Checkpoint& source, const std::string& directory, const WriteOptions& options, bool is_hf) {
   const std::vector<OutTensor> tensors =
-      OutTensors(source, is_hf ? HfLayout(source.config()) : OriginalLayout(source.config()));
+      OutTensors(source, is_hf ? HfLayout(source.config(), options.bf16_experts) : OriginalLayout(source.config()));
   uint64_t total = 0;
   for (const OutTensor& tensor : tensors) total += tensor.bytes;
   std::vector<std::vector<OutTensor>> shards = Split(tensors, total, options.max_shard_bytes);
   GPTOSS_ASSIGN_OR_RETURN(StagedPath staged, StagedPath::Create(directory, true, total + (1 << 20)));
-  GPTOSS_RETURN_IF_ERROR(WriteSmallFiles(source, staged.staged(), is_hf, tensors));
+  GPTOSS_RETURN_IF_ERROR(WriteSmallFiles(source, staged.staged(), is_hf, options.bf16_experts, tensors));
 
   std::vector<OutputFile> files;
   files.reserve(shards.size());  // tasks point into it
@@ -221,6 +254,7 @@ Status WriteHf(const Checkpoint& source, const std::string& directory, const Wri
 }
 
 Status WriteOriginal(const Checkpoint& source, const std::string& directory, const WriteOptions& options) {
+  if (options.bf16_experts) return Unsupported("the original layout has experts in MXFP4 only; write hf or gguf");
   if (!options.allow_lossy) GPTOSS_RETURN_IF_ERROR(CheckOriginalCanHold(source.config()));
   return WriteDirectory(source, directory, options, false);
 }

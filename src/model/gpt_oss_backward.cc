@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/balance_loss.h"
+
 namespace gptoss {
 
 /// Buffers of one layer's passes, in the scratch arena.
@@ -130,9 +132,10 @@ void GptOssBackward<T>::MlpBlock(ExecContext& context, const LayerParameters<T>&
 }
 
 /// `x` [n, H] entered the block; `a` holds what MlpBlockInside left. dx: of the block's output, then of its input.
+/// `balance`: factor of this layer's balance loss.
 template <typename T>
 void GptOssBackward<T>::MlpBlockBackward(ExecContext& context, const LayerParameters<T>& w, const T* x, Activations& a,
-                                         T* dx, const LayerGradients<T>& g) const {
+                                         T* dx, const LayerGradients<T>& g, double balance) const {
   ScratchFrame frame(context.scratch);
   const int64_t choices = a.n * config_.experts_per_token;
   T* dh = context.scratch.Allocate<T>(static_cast<size_t>(choices * config_.intermediate_size));
@@ -144,7 +147,7 @@ void GptOssBackward<T>::MlpBlockBackward(ExecContext& context, const LayerParame
   ops_.moe_gate_up_backward(context, {a.mlp_normed, w.gate_up, static_cast<T>(config_.swiglu_limit), &a.routing, a.pre,
                                       dh, dnormed, g.gate_up, g.gate_up_bias, w.gate_up_adapter, g.gate_up_adapter});
   ops_.router_backward(context, {a.mlp_normed, w.router, &a.routing, a.expert_weight, dexpert_weight, dnormed, g.router,
-                                 g.router_bias, w.router_adapter, g.router_adapter});
+                                 g.router_bias, w.router_adapter, g.router_adapter, a.logits, balance});
   ops_.rms_norm_backward(
       context, {x, w.mlp_norm, static_cast<T>(config_.rms_eps), a.n, config_.hidden_size, dnormed, dx, g.mlp_norm});
 }
@@ -209,7 +212,7 @@ double GptOssBackward<T>::HeadLoss(ExecContext& context, const ModelParameters<T
 
 template <typename T>
 double GptOssBackward<T>::Loss(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
-                               double scale, ModelGradients<T>* gradients) const {
+                               double scale, ModelGradients<T>* gradients, BalanceTerm* balance) const {
   ScratchFrame frame(context.scratch);
   const uint64_t all = LayerActivationBytes(config_, batch.rows()) * static_cast<uint64_t>(config_.num_layers);
   Kept kept = MakeKept(context.scratch, batch, gradients != nullptr && all <= activation_bytes_);
@@ -221,6 +224,7 @@ double GptOssBackward<T>::Loss(ExecContext& context, const ModelParameters<T>& p
   const double loss = HeadLoss(context, parameters, batch, scale, kept.inputs.back(), dx, gradients);
   if (gradients == nullptr) return loss;
 
+  const double balance_factor = balance == nullptr ? 0.0 : balance->factor / config_.num_layers;
   for (int n = config_.num_layers - 1; n >= 0; --n) {
     const LayerParameters<T>& w = parameters.layers[static_cast<size_t>(n)];
     const LayerGradients<T>& g = gradients->layers[static_cast<size_t>(n)];
@@ -231,7 +235,8 @@ double GptOssBackward<T>::Loss(ExecContext& context, const ModelParameters<T>& p
       AttentionBlock(context, w, batch, n, a.middle, a);
       MlpBlockInside(context, w, a.middle, a);
     }
-    MlpBlockBackward(context, w, a.middle, a, dx, g);
+    if (balance != nullptr) balance->loss += BalanceLoss(a.routing, a.logits) / config_.num_layers;
+    MlpBlockBackward(context, w, a.middle, a, dx, g, balance_factor);
     AttentionBlockBackward(context, w, batch, n, x, a, dx, g);
   }
   if (gradients->embedding != nullptr) {

@@ -80,6 +80,12 @@ struct TrainingBatch {
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
 
+/// The loss that keeps all experts in use (ops/balance_loss.h), as a mean over the layers.
+struct BalanceTerm {
+  double factor = 0;  // what its gradient is multiplied by
+  double loss = 0;    // out, without the factor
+};
+
 /// T is float or double; both are instantiated.
 template <typename T>
 class GptOssBackward {
@@ -92,9 +98,10 @@ class GptOssBackward {
   static uint64_t LayerActivationBytes(const ModelConfig& config, int64_t rows);
 
   /// scale * the sum over the batch's target rows of weight * -log p(target), and its gradients when `gradients` is
-  /// given. Tokens and targets must be below vocab_size, positions below max_context.
+  /// given. Tokens and targets must be below vocab_size, positions below max_context. With `balance` and `gradients`,
+  /// the gradients are those of the sum and of balance->factor * balance->loss together.
   double Loss(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch, double scale,
-              ModelGradients<T>* gradients) const;
+              ModelGradients<T>* gradients, BalanceTerm* balance = nullptr) const;
 
   /// logits [rows, V] of `rows` of the batch.
   void Logits(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch,
@@ -111,7 +118,7 @@ class GptOssBackward {
   void MlpBlockInside(ExecContext& context, const LayerParameters<T>& w, const T* x, Activations& a) const;
   void MlpBlock(ExecContext& context, const LayerParameters<T>& w, T* x, Activations& a) const;
   void MlpBlockBackward(ExecContext& context, const LayerParameters<T>& w, const T* x, Activations& a, T* dx,
-                        const LayerGradients<T>& g) const;
+                        const LayerGradients<T>& g, double balance) const;
   void AttentionBlockBackward(ExecContext& context, const LayerParameters<T>& w, const TrainingBatch& batch, int n,
                               const T* x, Activations& a, T* dx, const LayerGradients<T>& g) const;
   double HeadLoss(ExecContext& context, const ModelParameters<T>& parameters, const TrainingBatch& batch, double scale,

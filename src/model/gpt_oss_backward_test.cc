@@ -157,6 +157,45 @@ TEST_F(GptOssBackwardTest, EveryParameterOfTheMicroModelAgainstDifferences) {
   }
 }
 
+TEST_F(GptOssBackwardTest, BalanceLossOfTheMicroModelAgainstDifferences) {
+  DoubleModel m(config_, values_);
+  const double factor = 2.0;
+  std::vector<double> gradient(m.layout.size(), 0.0), unused(m.layout.size(), 0.0);
+  const auto all = [](const TensorSpec&) { return true; };
+  ModelGradients<double> g = BindGradients<double>(m.layout, gradient.data(), all);
+  ModelGradients<double> g_unused = BindGradients<double>(m.layout, unused.data(), all);
+  const auto loss_at = [&](ModelGradients<double>* gradients) {
+    BalanceTerm balance{.factor = factor};
+    const double loss =
+        m.model.Loss(context_, BindParameters<double>(m.layout, m.values.data()), m.batch, 0.25, gradients, &balance);
+    EXPECT_GT(balance.loss, 0.5);
+    return loss + factor * balance.loss;
+  };
+  loss_at(&g);
+  m.Loss(context_, &g_unused);
+  // A router, and what reaches routers through the stream only.
+  for (const std::string name : {"layers.1.router.weight", "layers.0.router.bias", "layers.0.down.weight"}) {
+    const FlatTensor& tensor = m.layout.Find(name);
+    const double* own = gradient.data() + tensor.offset;
+    double square = 0, difference = 0;
+    for (size_t i = 0; i < tensor.count; ++i) {
+      square += own[i] * own[i];
+      difference += std::pow(own[i] - unused[tensor.offset + i], 2);
+    }
+    EXPECT_GT(difference, 1e-6 * square) << name << ": the balance loss has no part in it";
+    const auto moved = [&](double step) {
+      const std::vector<double> kept = m.values;
+      for (size_t i = 0; i < tensor.count; ++i) m.values[tensor.offset + i] += step * own[i];
+      const double loss = loss_at(&g_unused);
+      m.values = kept;
+      return loss;
+    };
+    const double h = std::min(1e-5, 1e-6 / square);
+    const double got = (moved(h) - moved(-h)) / (2 * h);
+    EXPECT_LE(std::abs(got - square), 1e-5 * std::max(got, square)) << name;
+  }
+}
+
 TEST_F(GptOssBackwardTest, FloatGradientsAreTheDoubleOnesRounded) {
   DoubleModel m(config_, values_);
   std::vector<double> in_double(m.layout.size(), 0.0);

@@ -205,7 +205,8 @@ struct AttentionBackwardArgs {
   T* dsinks;             // [heads] or null
 };
 
-/// Through the softmax over the chosen experts; other logits have no influence.
+/// Through the softmax over the chosen experts; other logits have no influence on the weights, only on the balance
+/// loss.
 template <typename T>
 struct RouterBackwardArgs {
   const T* x;  // [n, H], normed
@@ -218,6 +219,8 @@ struct RouterBackwardArgs {
   T* dbias;          // [E] or null
   LowRank<T> adapter = {};
   LowRankGradient<T> adapter_gradient = {};
+  const T* logits = nullptr;  // [n, E], read where `balance` is not 0
+  double balance = 0;         // factor of ops/balance_loss.h, whose gradient is added
 };
 
 template <typename T>

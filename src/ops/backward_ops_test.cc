@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "ops/balance_loss.h"
 
 namespace gptoss {
 namespace {
@@ -178,6 +179,44 @@ TEST_F(BackwardOps, RouterThroughTheSoftmaxOverTheChosen) {
   CheckGradient("bias", &bias, db, f);
   f();
   EXPECT_EQ(chosen, b.expert);
+}
+
+TEST_F(BackwardOps, BalanceLossThroughTheRouter) {
+  const int64_t n = 5, experts = 4, width = 6, k = 2;
+  RoutingBuffers b(n, experts, k);
+  Vec x = Random("x", n * width), w = Random("w", experts * width), bias = Random("bias", experts);
+  Vec logits(n * experts), weight(n * k), none(n * k, 0.0), dx(x.size(), 0.0), dw(w.size(), 0.0), db(bias.size(), 0.0);
+  const double factor = 0.3;
+  const auto f = [&] {
+    ops_.router(context_, {x.data(), Matrix(w, experts, width), bias.data(), logits.data(), weight.data(), &b.routing});
+    return factor * BalanceLoss(b.routing, logits.data());
+  };
+  f();
+  const std::vector<int32_t> chosen = b.expert;
+  RouterBackwardArgs<double> args = {
+      x.data(), Matrix(w, experts, width), &b.routing, weight.data(), none.data(), dx.data(), dw.data(), db.data()};
+  args.logits = logits.data();
+  args.balance = factor;
+  ops_.router_backward(context_, args);
+  CheckGradient("x", &x, dx, f);
+  CheckGradient("weight", &w, dw, f);
+  CheckGradient("bias", &bias, db, f);
+  f();
+  EXPECT_EQ(chosen, b.expert);
+}
+
+TEST_F(BackwardOps, BalanceLossIsOneWhenAllExpertsAreUsedAlikeAndTheirNumberWhenOneIs) {
+  RoutingBuffers even(2, 4, 2), one(2, 4, 1);
+  even.expert = {0, 1, 2, 3};
+  one.expert = {3, 3};
+  even.routing.expert = even.expert;
+  one.routing.expert = one.expert;
+  GroupByExpert(&even.routing);
+  GroupByExpert(&one.routing);
+  const Vec zero(8, 0.0), sharp = {0, 0, 0, 99, 0, 0, 0, 99};
+  EXPECT_NEAR(BalanceLoss(even.routing, zero.data()), 1.0, 1e-12);
+  EXPECT_NEAR(BalanceLoss(one.routing, sharp.data()), 4.0, 1e-12);
+  EXPECT_NEAR(BalanceLoss(one.routing, zero.data()), 1.0, 1e-12);  // P is even, whatever f is
 }
 
 /// 4 tokens go to 2 of 3 experts each; expert 1 gets none.

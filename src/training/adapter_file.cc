@@ -103,12 +103,13 @@ Status ReadTensors(const std::string& file, const AdapterLayout& layout, std::ve
   return Status();
 }
 
-/// Base rows plus scale * B A. Experts are encoded again, as an export does.
+/// Base rows plus scale * B A.
 class MergedCheckpoint final : public Checkpoint {
  public:
-  MergedCheckpoint(std::shared_ptr<const Checkpoint> base, Adapter adapter)
+  MergedCheckpoint(std::shared_ptr<const Checkpoint> base, Adapter adapter, ExpertForm experts)
       : base_(std::move(base)), adapter_(std::move(adapter)) {
     config_ = base_->config();
+    const bool encode = experts == ExpertForm::kMxfp4;
     for (const StoredTensor& stored : base_->tensors()) {
       StoredTensor own = stored;
       Pair pair;
@@ -117,7 +118,7 @@ class MergedCheckpoint final : public Checkpoint {
             own.spec.name == "unembedding" ? own.spec.name : own.spec.name.substr(0, own.spec.name.size() - 7);
         pair = {adapter_.layout.Find(name + ".lora_a"), adapter_.layout.Find(name + ".lora_b")};
       }
-      if (pair.a != nullptr) own.dtype = own.spec.is_expert_weight ? DType::kMxfp4 : DType::kF32;
+      if (pair.a != nullptr) own.dtype = encode && own.spec.is_expert_weight ? DType::kMxfp4 : DType::kF32;
       tensors_.push_back(std::move(own));
       pairs_.push_back(pair);
     }
@@ -230,8 +231,8 @@ Result<Adapter> LoadAdapter(const std::string& path, const ModelConfig& config) 
   return adapter;
 }
 
-std::unique_ptr<Checkpoint> MergeAdapter(std::shared_ptr<const Checkpoint> base, Adapter adapter) {
-  return std::make_unique<MergedCheckpoint>(std::move(base), std::move(adapter));
+std::unique_ptr<Checkpoint> MergeAdapter(std::shared_ptr<const Checkpoint> base, Adapter adapter, ExpertForm experts) {
+  return std::make_unique<MergedCheckpoint>(std::move(base), std::move(adapter), experts);
 }
 
 }  // namespace gptoss

@@ -15,6 +15,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "model/adapter.h"
+#include "training/export.h"
 
 namespace gptoss {
 
@@ -31,7 +32,8 @@ Status SaveAdapter(const AdapterLayout& layout, std::span<const float> values, c
 Result<Adapter> LoadAdapter(const std::string& path, const ModelConfig& config);
 
 /// The checkpoint with the adapter added to its weights, computed as they are read: adapted matrices are float, experts
-/// among them MXFP4. `base` must be what the adapter was trained on.
-std::unique_ptr<Checkpoint> MergeAdapter(std::shared_ptr<const Checkpoint> base, Adapter adapter);
+/// among them what `experts` says (training/export.h). `base` must be what the adapter was trained on.
+std::unique_ptr<Checkpoint> MergeAdapter(std::shared_ptr<const Checkpoint> base, Adapter adapter,
+                                         ExpertForm experts = ExpertForm::kMxfp4);
 
 }  // namespace gptoss

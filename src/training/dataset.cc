@@ -1,10 +1,12 @@
 #include "training/dataset.h"
 
 #include <algorithm>
+#include <iterator>
 #include <span>
 #include <utility>
 
 #include "base/mmap_file.h"
+#include "base/rng.h"
 #include "checkpoint/xxh64.h"
 #include "harmony/message_json.h"
 #include "training/openai_chat.h"
@@ -147,6 +149,18 @@ Dataset ReadDataset(const Renderer& renderer, std::string_view text, const Datas
 Result<Dataset> ReadDatasetFile(const Renderer& renderer, const std::string& path, const DatasetOptions& options) {
   GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxFileBytes));
   return ReadDataset(renderer, text, options);
+}
+
+Dataset SplitOff(Dataset* dataset, double share, uint64_t seed) {
+  const auto stays = [&](const Example& example) {
+    return RandomStream(seed, Xxh64(std::as_bytes(std::span(example.tokens)))).Uniform(0) >= share;
+  };
+  std::vector<Example>& all = dataset->examples;
+  const auto first = std::stable_partition(all.begin(), all.end(), stays);
+  Dataset out;
+  out.examples.assign(std::make_move_iterator(first), std::make_move_iterator(all.end()));
+  all.erase(first, all.end());
+  return out;
 }
 
 uint64_t Dataset::Fingerprint() const {

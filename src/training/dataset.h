@@ -59,4 +59,8 @@ Dataset ReadDataset(const Renderer& renderer, std::string_view text, const Datas
 /// On failure: kNotFound or kIo naming the file. Bad lines are no failure here.
 Result<Dataset> ReadDatasetFile(const Renderer& renderer, const std::string& path, const DatasetOptions& options);
 
+/// Takes about this share of the conversations out of `dataset`. Which, depends on the seed and their tokens alone, so
+/// that equal conversations stay together.
+Dataset SplitOff(Dataset* dataset, double share, uint64_t seed);
+
 }  // namespace gptoss

@@ -13,11 +13,12 @@ namespace {
 
 class FlatCheckpoint final : public Checkpoint {
  public:
-  FlatCheckpoint(const FlatLayout& layout, std::span<const float> values, std::string description)
+  FlatCheckpoint(const FlatLayout& layout, std::span<const float> values, std::string description, ExpertForm experts)
       : values_(values), description_(std::move(description)) {
     config_ = layout.config();
     for (const FlatTensor& tensor : layout.tensors()) {
-      tensors_.push_back({tensor.spec, tensor.spec.is_expert_weight ? DType::kMxfp4 : DType::kF32});
+      const bool encoded = tensor.spec.is_expert_weight && experts == ExpertForm::kMxfp4;
+      tensors_.push_back({tensor.spec, encoded ? DType::kMxfp4 : DType::kF32});
       offsets_.push_back(tensor.offset);
     }
   }
@@ -88,28 +89,27 @@ Status RoundExperts(const FlatLayout& layout, std::span<const float> values, std
 }
 
 std::unique_ptr<Checkpoint> MakeFlatCheckpoint(const FlatLayout& layout, std::span<const float> values,
-                                               std::string description) {
-  return std::make_unique<FlatCheckpoint>(layout, values, std::move(description));
+                                               std::string description, ExpertForm experts) {
+  return std::make_unique<FlatCheckpoint>(layout, values, std::move(description), experts);
 }
 
-Result<Rounding> RoundAsExported(const FlatLayout& layout, std::span<const float> values) {
+Result<Rounding> RoundAsExported(const FlatLayout& layout, std::span<const float> values, ExpertForm experts) {
   Rounding rounding;
   rounding.values.resize(values.size());
-  ErrorSums experts, others;
+  ErrorSums of_experts, of_others;
   for (const FlatTensor& tensor : layout.tensors()) {
     const std::span<const float> from = values.subspan(tensor.offset, tensor.count);
     const std::span<float> to = std::span(rounding.values).subspan(tensor.offset, tensor.count);
     GPTOSS_RETURN_IF_ERROR(CheckFinite(tensor, from));
-    if (tensor.spec.is_expert_weight) {
+    if (tensor.spec.is_expert_weight && experts == ExpertForm::kMxfp4) {
       RoundToMxfp4(from, to);
-      experts.Add(from, to);
     } else {
       std::transform(from.begin(), from.end(), to.begin(), [](float v) { return Bf16ToF32(F32ToBf16(v)); });
-      others.Add(from, to);
     }
+    (tensor.spec.is_expert_weight ? of_experts : of_others).Add(from, to);
   }
-  rounding.experts = experts.Result();
-  rounding.others = others.Result();
+  rounding.experts = of_experts.Result();
+  rounding.others = of_others.Result();
   return rounding;
 }
 

@@ -9,8 +9,10 @@
 namespace gptoss {
 namespace {
 
-constexpr std::array<std::pair<ScheduleKind, std::string_view>, 3> kNames = {
-    {{ScheduleKind::kConstant, "constant"}, {ScheduleKind::kLinear, "linear"}, {ScheduleKind::kCosine, "cosine"}}};
+constexpr std::array<std::pair<ScheduleKind, std::string_view>, 4> kNames = {{{ScheduleKind::kConstant, "constant"},
+                                                                              {ScheduleKind::kLinear, "linear"},
+                                                                              {ScheduleKind::kCosine, "cosine"},
+                                                                              {ScheduleKind::kWsd, "wsd"}}};
 
 }  // namespace
 
@@ -27,10 +29,12 @@ double LearningRate(const Schedule& s, int64_t step) {
   if (step < s.warmup_steps) {
     return s.peak * static_cast<double>(step + 1) / static_cast<double>(s.warmup_steps);
   }
-  const int64_t span = std::max<int64_t>(1, s.total_steps - s.warmup_steps);
-  const double done = std::min(1.0, static_cast<double>(step - s.warmup_steps) / static_cast<double>(span));
+  const int64_t begin =
+      s.kind == ScheduleKind::kWsd ? std::max(s.warmup_steps, s.total_steps - s.decay_steps) : s.warmup_steps;
+  const int64_t span = std::max<int64_t>(1, s.total_steps - begin);
+  const double done = std::clamp(static_cast<double>(step - begin) / static_cast<double>(span), 0.0, 1.0);
   double share = 1.0;  // of the way from the floor to the peak
-  if (s.kind == ScheduleKind::kLinear) share = 1.0 - done;
+  if (s.kind == ScheduleKind::kLinear || s.kind == ScheduleKind::kWsd) share = 1.0 - done;
   if (s.kind == ScheduleKind::kCosine) share = 0.5 * (1.0 + std::cos(std::numbers::pi * done));
   return s.peak * (s.floor + (1.0 - s.floor) * share);
 }

@@ -12,6 +12,7 @@ namespace {
 
 /// Values that one task updates, or squares and sums.
 constexpr int64_t kPiece = 65536;
+static_assert(kPiece % kMomentBlock == 0, "a block of moments belongs to one task");
 
 /// Decay pulls matrices towards zero; norms, biases and sinks have no reason to be small.
 bool Decays(const TensorSpec& spec) { return spec.shape.size() > 1 && !spec.name.ends_with(".bias"); }
@@ -20,6 +21,17 @@ bool Decays(const TensorSpec& spec) { return spec.shape.size() > 1 && !spec.name
 double Normal(const RandomStream& random, uint64_t i) {
   const double radius = std::sqrt(-2.0 * std::log(1.0 - random.Uniform(2 * i)));
   return radius * std::cos(2.0 * std::numbers::pi * random.Uniform(2 * i + 1));
+}
+
+template <typename Byte, typename State>
+std::vector<std::span<Byte>> ArraysOf(State& state) {
+  std::vector<std::span<Byte>> arrays;
+  const auto add = [&](auto& array) {
+    if (!array.empty()) arrays.push_back({reinterpret_cast<Byte*>(array.data()), array.size() * sizeof(array[0])});
+  };
+  add(state.values), add(state.m), add(state.v);
+  add(state.m_codes), add(state.v_codes), add(state.m_scales), add(state.v_scales);
+  return arrays;
 }
 
 double WeightOf(const TrainingBatch& batch) {
@@ -98,13 +110,27 @@ Trainer::Trainer(std::unique_ptr<TrainedModel> model, std::vector<float> values,
       stream_(dataset, options.batch_tokens, options.seed),
       gradient_(model_->size(), 0.0f) {
   state_.values = std::move(values);
-  state_.m.assign(model_->size(), 0.0f);
-  state_.v.assign(model_->size(), 0.0f);
+  if (!options.byte_moments) {
+    state_.m.assign(model_->size(), 0.0f);
+    state_.v.assign(model_->size(), 0.0f);
+    return;
+  }
+  size_t blocks = 0;
+  for (const FlatTensor& tensor : model_->tensors()) blocks += MomentBlocks(tensor.count);
+  state_.m_codes.assign(model_->size(), 0);
+  state_.v_codes.assign(model_->size(), 0);
+  state_.m_scales.assign(blocks, 0.0f);
+  state_.v_scales.assign(blocks, 0.0f);
 }
 
+std::vector<std::span<std::byte>> Trainer::State::Arrays() { return ArraysOf<std::byte>(*this); }
+std::vector<std::span<const std::byte>> Trainer::State::Arrays() const { return ArraysOf<const std::byte>(*this); }
+
 Status Trainer::Restore(State state) {
-  for (const std::vector<float>* values : {&state.values, &state.m, &state.v}) {
-    if (values->size() != model_->size()) return InvalidArgument("the saved state is of a model of another size");
+  const auto given = state.Arrays(), own = state_.Arrays();
+  const auto same_size = [](const auto& a, const auto& b) { return a.size() == b.size(); };
+  if (!std::equal(given.begin(), given.end(), own.begin(), own.end(), same_size)) {
+    return InvalidArgument("the saved state is of a model of another size");
   }
   if (state.step < 0) return InvalidArgument("the saved state has a negative step");
   GPTOSS_RETURN_IF_ERROR(stream_.Seek(state.position));
@@ -138,16 +164,33 @@ double Trainer::GradientNorm(ThreadPool& pool) const {
 }
 
 void Trainer::Update(ThreadPool& pool, double learning_rate, double gradient_scale) {
+  size_t first_scale = 0;
   for (const FlatTensor& tensor : model_->tensors()) {
-    if (!model_->IsTrained(tensor.spec)) continue;
-    pool.ParallelFor(static_cast<int64_t>(tensor.count), kPiece, [&](int64_t begin, int64_t end, int) {
-      const auto part = [&](std::vector<float>& all) {
-        return std::span(all).subspan(tensor.offset + static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-      };
-      AdamWUpdate(options_.adamw, state_.step, learning_rate, gradient_scale, Decays(tensor.spec), part(gradient_),
-                  part(state_.m), part(state_.v), part(state_.values));
-    });
+    if (model_->IsTrained(tensor.spec)) {
+      pool.ParallelFor(static_cast<int64_t>(tensor.count), kPiece, [&](int64_t begin, int64_t end, int) {
+        const auto first = static_cast<size_t>(begin);
+        UpdatePart(tensor.offset + first, static_cast<size_t>(end - begin), first_scale + first / kMomentBlock,
+                   Decays(tensor.spec), learning_rate, gradient_scale);
+      });
+    }
+    first_scale += MomentBlocks(tensor.count);
   }
+}
+
+void Trainer::UpdatePart(size_t first, size_t count, size_t first_scale, bool decay, double learning_rate,
+                         double gradient_scale) {
+  const auto part = [&](auto& all) { return std::span(all).subspan(first, count); };
+  const std::span<const float> gradient = part(gradient_);
+  if (!options_.byte_moments) {
+    AdamWUpdate(options_.adamw, state_.step, learning_rate, gradient_scale, decay, gradient, part(state_.m),
+                part(state_.v), part(state_.values));
+    return;
+  }
+  const auto scales = [&](auto& all) { return std::span(all).subspan(first_scale, MomentBlocks(count)); };
+  const ByteMoments moments{part(state_.m_codes), part(state_.v_codes), scales(state_.m_scales),
+                            scales(state_.v_scales)};
+  AdamWUpdate(options_.adamw, state_.step, learning_rate, gradient_scale, decay, gradient, moments,
+              part(state_.values));
 }
 
 Result<StepReport> Trainer::Step(ExecContext& context) {
@@ -165,7 +208,10 @@ Result<StepReport> Trainer::Step(ExecContext& context) {
   GPTOSS_ASSIGN_OR_RETURN(const ModelParameters<float> parameters, model_->Parameters(state_.values, state_.step));
   ModelGradients<float> gradients = model_->Gradients(gradient_.data());
   for (const TrainingBatch& batch : batches) {
-    report.loss += passes_.Loss(context, parameters, batch, 1.0 / weight, &gradients);
+    BalanceTerm balance{.factor = options_.balance / static_cast<double>(batches.size())};
+    report.loss +=
+        passes_.Loss(context, parameters, batch, 1.0 / weight, &gradients, options_.balance > 0 ? &balance : nullptr);
+    report.balance_loss += balance.loss / static_cast<double>(batches.size());
   }
   model_->Collect(gradient_.data());
   report.gradient_norm = GradientNorm(context.pool);

@@ -1,12 +1,15 @@
 // The steps of training: float masters of everything that changes, their gradients and AdamW's moments in memory.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "training/adamw.h"
 #include "training/batches.h"
+#include "training/byte_moments.h"
 #include "training/schedule.h"
 #include "training/trained_model.h"
 
@@ -19,12 +22,15 @@ struct TrainerOptions {
   int accumulation = 1;            // batches in one step
   int batch_tokens = 2048;         // most tokens of one batch, unless one conversation is longer
   uint64_t seed = 1;               // order of the data
+  double balance = 0;              // factor of the loss that keeps all experts in use (ops/balance_loss.h); 0: none
   /// Memory for activations that are kept rather than computed again; a batch that needs more keeps none.
   uint64_t activation_bytes = uint64_t{2} << 30;
   /// Passes see the experts rounded to MXFP4, as they will be exported; gradients go to the float weights as if nothing
   /// had been rounded (the straight-through estimator, Bengio et al., arXiv 1308.3432). Takes one more array.
   bool round_experts = false;
   int64_t round_from = 0;  // updates done before the first such pass: rounding costs time, and matters late
+  /// AdamW's moments in eight bits (training/byte_moments.h) instead of float.
+  bool byte_moments = false;
   /// Ends of canonical tensor names that are trained, e.g. "router.weight" or "layers.3.down.weight"; empty: all.
   std::vector<std::string> trained;
 };
@@ -32,7 +38,8 @@ struct TrainerOptions {
 struct StepReport {
   int64_t step = 0;  // counted from 1
   int64_t epoch = 0;
-  double loss = 0;  // mean over the step's targets by weight, before the update
+  double loss = 0;          // mean over the step's targets by weight, before the update
+  double balance_loss = 0;  // mean over layers and batches, without its factor; 0 where that is 0
   double gradient_norm = 0;
   double learning_rate = 0;
   int64_t tokens = 0;
@@ -52,11 +59,20 @@ double EvaluateLoss(ExecContext& context, const FlatLayout& layout, std::span<co
 /// Not thread-safe.
 class Trainer {
  public:
-  /// What a resumed run needs besides the weights.
+  /// All that changes from step to step.
   struct State {
     int64_t step = 0;  // updates done
     DataPosition position;
-    std::vector<float> values, m, v;  // [model().size()]
+    std::vector<float> values;  // [model().size()]
+    std::vector<float> m, v;    // likewise; empty with byte_moments
+    /// Empty without. Scales are those of one tensor after the other, MomentBlocks(its count) each.
+    std::vector<int8_t> m_codes;
+    std::vector<uint8_t> v_codes;
+    std::vector<float> m_scales, v_scales;
+
+    /// The bytes of all arrays that are in use, in the order above.
+    std::vector<std::span<std::byte>> Arrays();
+    std::vector<std::span<const std::byte>> Arrays() const;
   };
 
   /// `dataset` and `ops` must outlive the trainer. On failure: kInvalidArgument naming the option: a dataset without
@@ -87,6 +103,9 @@ class Trainer {
           const TrainerOptions& options, const TrainingOps<float>& ops);
   double GradientNorm(ThreadPool& pool) const;
   void Update(ThreadPool& pool, double learning_rate, double gradient_scale);
+  /// Of values [first, first + count) of the array; `first_scale` is where the scales of their tensor's blocks begin.
+  void UpdatePart(size_t first, size_t count, size_t first_scale, bool decay, double learning_rate,
+                  double gradient_scale);
 
   std::unique_ptr<TrainedModel> model_;
   TrainerOptions options_;

@@ -20,6 +20,7 @@ static_assert(std::endian::native == std::endian::little, "state.bin holds float
 
 constexpr int kVersion = 1;
 constexpr char kPrefix[] = "step-";
+constexpr char kFloatMoments[] = "float";  // also of states that do not say
 constexpr uint64_t kSlackBytes = 1 << 20;
 
 std::string StateName(int64_t step) {
@@ -42,12 +43,16 @@ std::vector<std::string> StateNames(const std::string& directory) {
   return names;
 }
 
-std::span<const std::byte> Bytes(const std::vector<float>& values) { return std::as_bytes(std::span(values)); }
-
 std::string Hex(uint64_t value) {
   char text[20];
   std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));
   return text;
+}
+
+uint64_t TotalBytes(const Trainer::State& state) {
+  uint64_t bytes = 0;
+  for (const std::span<const std::byte> array : state.Arrays()) bytes += array.size();
+  return bytes;
 }
 
 /// What must be the same for a run to go on as if it had never stopped.
@@ -57,7 +62,8 @@ Json RunJson(const Trainer& trainer, uint64_t data_fingerprint) {
                {"data", Hex(data_fingerprint)},
                {"seed", o.seed},
                {"batch_tokens", o.batch_tokens},
-               {"accumulation", o.accumulation}};
+               {"accumulation", o.accumulation},
+               {"moments", o.byte_moments ? "bytes" : kFloatMoments}};
   const Json identity = trainer.model().Identity();
   for (const auto& [key, value] : identity.items()) json[key] = value;
   return json;
@@ -80,24 +86,23 @@ Result<Json> ReadStateJson(const std::string& path) {
   return json;
 }
 
-/// The three arrays, checked against their sums.
+/// All arrays of `state`, which have their sizes, checked against their sums.
 Status ReadArrays(const std::string& path, const Json& checksums, Trainer::State* state) {
   const std::string file = path + "/state.bin";
   GPTOSS_ASSIGN_OR_RETURN(const MappedFile in, MappedFile::Open(file));
   uint64_t offset = 0;
   size_t index = 0;
-  const uint64_t bytes = state->values.size() * sizeof(float);
-  if (in.size() != 3 * bytes) {
+  if (const uint64_t bytes = TotalBytes(*state); in.size() != bytes) {
     return CorruptData(file + ": has " + std::to_string(in.size()) + " bytes, the model needs " +
-                       std::to_string(3 * bytes));
+                       std::to_string(bytes));
   }
-  for (std::vector<float>* values : {&state->values, &state->m, &state->v}) {
-    GPTOSS_RETURN_IF_ERROR(in.ReadAt(offset, std::as_writable_bytes(std::span(*values))));
+  for (const std::span<std::byte> array : state->Arrays()) {
+    GPTOSS_RETURN_IF_ERROR(in.ReadAt(offset, array));
     const bool has_sum = checksums.is_array() && index < checksums.size() && checksums[index].is_string();
-    if (!has_sum || checksums[index].get<std::string>() != Hex(Xxh64(Bytes(*values)))) {
+    if (!has_sum || checksums[index].get<std::string>() != Hex(Xxh64(array))) {
       return CorruptData(file + ": its checksum differs from state.json; the file is damaged");
     }
-    offset += bytes;
+    offset += array.size();
     ++index;
   }
   return Status();
@@ -116,21 +121,23 @@ Status SaveState(const Trainer& trainer, uint64_t data_fingerprint, const std::s
   fs::create_directories(directory, error);
   if (error) return IoError(directory + ": cannot be made: " + error.message());
   const Trainer::State& state = trainer.state();
-  const uint64_t bytes = state.values.size() * sizeof(float);
   const std::string path = (fs::path(directory) / StateName(state.step)).string();
-  GPTOSS_ASSIGN_OR_RETURN(StagedPath staged, StagedPath::Create(path, true, 3 * bytes + kSlackBytes));
+  GPTOSS_ASSIGN_OR_RETURN(StagedPath staged, StagedPath::Create(path, true, TotalBytes(state) + kSlackBytes));
   GPTOSS_ASSIGN_OR_RETURN(OutputFile arrays, OutputFile::Create(staged.staged() + "/state.bin"));
-  GPTOSS_RETURN_IF_ERROR(arrays.WriteAt(0, Bytes(state.values)));
-  GPTOSS_RETURN_IF_ERROR(arrays.WriteAt(bytes, Bytes(state.m)));
-  GPTOSS_RETURN_IF_ERROR(arrays.WriteAt(2 * bytes, Bytes(state.v)));
+  Json checksums = Json::array();
+  uint64_t offset = 0;
+  for (const std::span<const std::byte> array : state.Arrays()) {
+    GPTOSS_RETURN_IF_ERROR(arrays.WriteAt(offset, array));
+    checksums.push_back(Hex(Xxh64(array)));
+    offset += array.size();
+  }
   GPTOSS_RETURN_IF_ERROR(arrays.Finish());
-  const Json json = {
-      {"version", kVersion},
-      {"step", state.step},
-      {"epoch", state.position.epoch},
-      {"index", state.position.index},
-      {"run", RunJson(trainer, data_fingerprint)},
-      {"checksums", {Hex(Xxh64(Bytes(state.values))), Hex(Xxh64(Bytes(state.m))), Hex(Xxh64(Bytes(state.v)))}}};
+  const Json json = {{"version", kVersion},
+                     {"step", state.step},
+                     {"epoch", state.position.epoch},
+                     {"index", state.position.index},
+                     {"run", RunJson(trainer, data_fingerprint)},
+                     {"checksums", std::move(checksums)}};
   GPTOSS_ASSIGN_OR_RETURN(OutputFile text, OutputFile::Create(staged.staged() + "/state.json"));
   GPTOSS_RETURN_IF_ERROR(text.WriteAt(0, WriteJson(json, 2) + "\n"));
   GPTOSS_RETURN_IF_ERROR(text.Finish());
@@ -156,16 +163,16 @@ Status LoadState(const std::string& path, uint64_t data_fingerprint, Trainer* tr
   const Json now = RunJson(*trainer, data_fingerprint);
   for (const auto& [key, value] : now.items()) {
     const Json* before = FindField(*FindField(json, "run"), key);
+    if (before == nullptr && key == "moments" && value == kFloatMoments) continue;
     if (before == nullptr || *before != value) {
       return InvalidArgument(path + ": was written by a run with another \"" + key +
                              "\"; give the same, or train into another directory");
     }
   }
-  Trainer::State state;
+  Trainer::State state = trainer->state();  // for the sizes of its arrays
   GPTOSS_ASSIGN_OR_RETURN(state.step, GetInt(json, "step"));
   GPTOSS_ASSIGN_OR_RETURN(state.position.epoch, GetInt(json, "epoch"));
   GPTOSS_ASSIGN_OR_RETURN(state.position.index, GetInt(json, "index"));
-  for (std::vector<float>* values : {&state.values, &state.m, &state.v}) values->resize(trainer->model().size());
   GPTOSS_RETURN_IF_ERROR(ReadArrays(path, *FindField(json, "checksums"), &state));
   return trainer->Restore(std::move(state));
 }

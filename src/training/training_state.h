@@ -1,6 +1,6 @@
 // Training that can be taken up again with the same bits: DIRECTORY/step-00000100/ holds state.json (what belongs
-// together, and checksums) and state.bin (weights, then AdamW's two moments, as little-endian float). A directory
-// appears under its name only when it is complete.
+// together, and checksums) and state.bin (the arrays of Trainer::State: weights, then AdamW's two moments, as
+// little-endian float or as codes and scales). A directory appears under its name only when it is complete.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ Result<ModelConfig> ReadStateConfig(const std::string& path);
 
 /// Reads the state at `path` (step-…) into the trainer. On failure: kNotFound, kIo, kCorruptData naming the file; or
 /// kInvalidArgument naming what differs from the run that wrote it and would change how it goes on: the model, the
-/// data, the seed, batch_tokens, accumulation.
+/// data, the seed, batch_tokens, accumulation, the form of the moments.
 Status LoadState(const std::string& path, uint64_t data_fingerprint, Trainer* trainer);
 
 }  // namespace gptoss

@@ -2,10 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <span>
 
+#include "base/rng.h"
 #include "tiny.h"
 #include "training/adamw.h"
 #include "training/batches.h"
+#include "training/byte_moments.h"
 #include "training/schedule.h"
 
 namespace gptoss {
@@ -249,6 +252,42 @@ TEST(Schedule, WarmUpThenDecayToTheFloor) {
   EXPECT_DOUBLE_EQ(LearningRate(s, 14), 0.2);
   s.kind = ScheduleKind::kConstant;
   EXPECT_DOUBLE_EQ(LearningRate(s, 99), 1.0);
+  s.kind = ScheduleKind::kWsd;
+  s.decay_steps = 5;
+  EXPECT_DOUBLE_EQ(LearningRate(s, 2), 0.75);
+  EXPECT_DOUBLE_EQ(LearningRate(s, 9), 1.0);
+  EXPECT_DOUBLE_EQ(LearningRate(s, 10), 0.84);
+  EXPECT_DOUBLE_EQ(LearningRate(s, 14), 0.2);
+  for (const std::string_view name : {"constant", "linear", "cosine", "wsd"}) {
+    ASSERT_TRUE(ScheduleFromName(name).has_value()) << name;
+    EXPECT_EQ(ScheduleName(*ScheduleFromName(name)), name);
+  }
+}
+
+TEST(Split, IsAShareChosenByTheSeedAndKeepsEqualConversationsTogether) {
+  const auto make = [] {
+    Dataset data;
+    for (int i = 0; i < 400; ++i) data.examples.push_back({i + 1, {i / 2, 7}, {0, 1}});
+    return data;
+  };
+  const auto lines = [](const Dataset& data) {
+    std::vector<int64_t> out;
+    for (const Example& example : data.examples) out.push_back(example.line);
+    return out;
+  };
+  Dataset first = make(), second = make(), other = make(), none = make();
+  const Dataset held = SplitOff(&first, 0.25, 3), again = SplitOff(&second, 0.25, 3), third = SplitOff(&other, 0.25, 4);
+  EXPECT_EQ(lines(held), lines(again));
+  EXPECT_NE(lines(held), lines(third));
+  EXPECT_EQ(first.examples.size() + held.examples.size(), 400u);
+  // 200 draws: five standard deviations are 31 pairs.
+  EXPECT_NEAR(static_cast<double>(held.examples.size()), 100, 62);
+  std::set<int32_t> kept;
+  for (const Example& example : first.examples) kept.insert(example.tokens[0]);
+  for (const Example& example : held.examples) EXPECT_FALSE(kept.contains(example.tokens[0])) << example.line;
+  EXPECT_TRUE(std::is_sorted(first.examples.begin(), first.examples.end(),
+                             [](const Example& a, const Example& b) { return a.line < b.line; }));
+  EXPECT_TRUE(SplitOff(&none, 0.0, 3).examples.empty());
 }
 
 TEST(AdamW, FollowsThePaperInDouble) {
@@ -267,6 +306,72 @@ TEST(AdamW, FollowsThePaperInDouble) {
       EXPECT_NEAR(values[i], want[i], 2e-6) << step;
     }
   }
+}
+
+TEST(ByteMoments, CodesAreDenseNearZeroAndNeverLoseASecondMoment) {
+  std::vector<float> values(kMomentBlock), back(kMomentBlock);
+  for (size_t i = 0; i < values.size(); ++i) {  // from 1e-7 of the largest up, of both signs
+    values[i] = 3e-4f * static_cast<float>(std::pow(10.0, -7.0 * static_cast<double>(i) / 255)) * (i % 2 == 0 ? 1 : -1);
+  }
+  std::vector<int8_t> codes(values.size());
+  float scale = 0;
+  EncodeSigned(values, codes, &scale);
+  DecodeSigned(codes, scale, back);
+  EXPECT_EQ(scale, values[0]);
+  EXPECT_EQ(back[0], values[0]);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float size = std::abs(values[i]), error = std::abs(back[i] - values[i]);
+    if (size >= 0.1f * scale) {
+      EXPECT_LE(error, 0.03f * size) << i;
+    }
+    if (size >= 1e-4f * scale) {
+      EXPECT_LE(error, 0.2f * size) << i;
+    }
+    EXPECT_GE(back[i] * values[i], 0.0f) << i;
+  }
+  for (float& v : values) v = std::abs(v);
+  values[7] = 0.0f;
+  std::vector<uint8_t> bytes(values.size());
+  EncodeUnsigned(values, bytes, &scale);
+  DecodeUnsigned(bytes, scale, back);
+  for (size_t i = 0; i < values.size(); ++i) {
+    EXPECT_EQ(back[i] > 0.0f, values[i] > 0.0f) << i;
+    if (values[i] >= 0.1f * scale) {
+      EXPECT_LE(std::abs(back[i] - values[i]), 0.015f * values[i]) << i;
+    }
+    if (values[i] >= 1e-4f * scale) {
+      EXPECT_LE(std::abs(back[i] - values[i]), 0.1f * values[i]) << i;
+    }
+  }
+  std::fill(values.begin(), values.end(), 0.0f);
+  EncodeUnsigned(values, bytes, &scale);
+  DecodeUnsigned(bytes, scale, back);
+  EXPECT_EQ(back, values);
+}
+
+TEST(ByteMoments, StepsAreCloseToThoseOfFloatMoments) {
+  constexpr size_t kCount = kMomentBlock + 50;
+  const RandomStream random(5, "gradients");
+  std::vector<float> values(kCount, 0.0f), in_bytes(kCount, 0.0f), m(kCount), v(kCount), gradient(kCount);
+  std::vector<int8_t> m_codes(kCount);
+  std::vector<uint8_t> v_codes(kCount);
+  std::vector<float> m_scale(MomentBlocks(kCount)), v_scale(MomentBlocks(kCount));
+  for (int step = 1; step <= 40; ++step) {
+    for (size_t i = 0; i < kCount; ++i) {
+      const double noise = random.Uniform(static_cast<uint64_t>(step) * kCount + i) - 0.5;
+      gradient[i] = static_cast<float>((i % 2 == 0 ? 1.0 : 0.1) * (0.3 + noise));
+    }
+    AdamWUpdate({}, step, 1e-2, 1.0, false, gradient, m, v, values);
+    AdamWUpdate({}, step, 1e-2, 1.0, false, gradient, ByteMoments{m_codes, v_codes, m_scale, v_scale}, in_bytes);
+  }
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < kCount; ++i) {
+    error += std::pow(static_cast<double>(in_bytes[i]) - static_cast<double>(values[i]), 2);
+    norm += std::pow(static_cast<double>(values[i]), 2);
+  }
+  // Of a block's smaller half, m is off by up to 3 % and the root of v (a hundredth of its scale) by up to 1.5 %.
+  EXPECT_LE(std::sqrt(error / norm), 0.045);
+  EXPECT_GT(error, 0);
 }
 
 }  // namespace

@@ -166,6 +166,48 @@ TEST_F(Training, StoppedAndResumedRunHasTheSameBits) {
   EXPECT_EQ(second.state().position, straight.state().position);
 }
 
+TEST_F(Training, MomentsInEightBitsLearnAsWellAndGoOnWithTheSameBits) {
+  TrainerOptions options;
+  options.schedule = {.kind = ScheduleKind::kCosine, .peak = 1e-2, .warmup_steps = 10, .total_steps = 250};
+  options.batch_tokens = 512;
+  options.byte_moments = true;
+  Trainer straight = MakeTrainer(options), first = MakeTrainer(options), second = MakeTrainer(options);
+  Run(&straight, 250);
+  EXPECT_LT(Loss(straight.state().values), 0.01);
+  EXPECT_TRUE(straight.state().m.empty());
+
+  const ScopedDirectory directory;
+  Run(&first, 10);
+  ASSERT_TRUE(SaveState(first, 1, directory.path(), 1).ok());
+  const std::string state = *NewestState(directory.path());
+  ASSERT_TRUE(LoadState(state, 1, &second).ok());
+  Run(&first, 10);
+  Run(&second, 10);
+  EXPECT_EQ(second.state().values, first.state().values);
+  EXPECT_EQ(second.state().v_codes, first.state().v_codes);
+  EXPECT_EQ(second.state().m_scales, first.state().m_scales);
+  options.byte_moments = false;
+  Trainer other = MakeTrainer(options);
+  EXPECT_NE(LoadState(state, 1, &other).message().find("\"moments\""), std::string::npos);
+}
+
+TEST_F(Training, TheBalanceLossKeepsAllExpertsInUse) {
+  TrainerOptions options;
+  options.schedule = {.kind = ScheduleKind::kConstant, .peak = 1e-2, .total_steps = 60};
+  options.batch_tokens = 512;
+  double last[2] = {};
+  for (const bool strong : {false, true}) {
+    options.balance = strong ? 1.0 : 1e-9;  // the latter measures and does not matter
+    Trainer trainer = MakeTrainer(options);
+    Run(&trainer, 59);
+    const Result<StepReport> report = trainer.Step(context_);
+    ASSERT_TRUE(report.ok());
+    last[strong ? 1 : 0] = report->balance_loss;
+  }
+  EXPECT_LT(last[1], 1.02);
+  EXPECT_GT(last[0], last[1] + 0.02);
+}
+
 TEST_F(Training, StatesOfOtherRunsAndDamagedOnesAreRefused) {
   TrainerOptions options;
   Trainer trainer = MakeTrainer(options);

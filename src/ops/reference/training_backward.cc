@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/balance_loss.h"
 #include "ops/reference/training_ops.h"
 
 namespace gptoss {
@@ -124,6 +125,7 @@ void RouterBackward(ExecContext& context, const RouterBackwardArgs<T>& args) {
           weight[j] * (dweight[j] - mean);
     }
   }
+  AddBalanceGradient(routing, args.logits, args.balance, dlogits.data());
   LinearBackward<T>(context, {args.x, routing.n, args.weight_matrix, dlogits.data(), args.dx, args.dmatrix, args.dbias,
                               args.adapter, args.adapter_gradient});
 }

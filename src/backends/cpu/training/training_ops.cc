@@ -7,6 +7,7 @@
 
 #include "backends/cpu/training/training_kernels.h"
 #include "backends/registry.h"
+#include "ops/balance_loss.h"
 
 namespace gptoss {
 namespace cpu {
@@ -155,6 +156,7 @@ void RouterBackward(ExecContext& context, const RouterBackwardArgs<float>& args)
       dlogits[t * experts + routing.expert[static_cast<size_t>(t * k + j)]] = weight[j] * (dweight[j] - mean);
     }
   }
+  AddBalanceGradient(routing, args.logits, args.balance, dlogits);
   LinearBackward<kTrain>(context, {args.x, routing.n, args.weight_matrix, dlogits, args.dx, args.dmatrix, args.dbias,
                                    args.adapter, args.adapter_gradient});
 }
