@@ -61,7 +61,7 @@ for step in "${steps[@]}"; do
       note "checks"
       check "layering" python3 scripts/check_layers.py
       check "documents name files that exist" python3 scripts/check_docs.py
-      check "format" sh -c "git ls-files '*.cc' '*.h' | xargs clang-format --dry-run -Werror"
+      check "format" sh -c "git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror"
       ;;
     release)
       note "release build and all tests"
@@ -78,6 +78,7 @@ for step in "${steps[@]}"; do
       check "Chat completions against openai, ai and @openai/agents" node tests/server/chat.mjs build/release/gptoss
       check "Responses API against openai and @openai/agents" node tests/server/responses.mjs build/release/gptoss
       check "Messages API against @anthropic-ai/sdk" node tests/server/anthropic.mjs build/release/gptoss
+      check "Operation of the server" node tests/server/operation.mjs build/release/gptoss
       check "Ollama API against ollama" node tests/server/ollama.mjs build/release/gptoss
       ;;
     aarch64)

@@ -25,17 +25,9 @@ struct TableParam {
   Precision precision;
 };
 
-/// Every target that this machine can run, in both precisions. Not the fast table of AMX, whose results depend on the
-/// number of rows: amx_test.cc has its tests.
-inline std::vector<TableParam> AllTables() {
-  std::vector<TableParam> tables;
-  for (const CpuTarget& target : ListCpuTargets()) {
-    if (!target.available) continue;
-    if (target.name != "amx") tables.push_back({target.name, Precision::kFast});
-    tables.push_back({target.name, Precision::kExact});
-  }
-  return tables;
-}
+/// The tables that this test program is about: cpu_tables.cc, or those of another backend.
+std::vector<TableParam> AllTables();
+const Ops& TableOf(const TableParam& param);
 
 inline std::string TableName(const testing::TestParamInfo<TableParam>& info) {
   return info.param.target + (info.param.precision == Precision::kExact ? "_exact" : "_fast");
@@ -44,7 +36,7 @@ inline std::string TableName(const testing::TestParamInfo<TableParam>& info) {
 /// A pool, scratch memory and the table under test.
 class BackendTest : public testing::TestWithParam<TableParam> {
  protected:
-  const Ops& ops() const { return **CpuOps(GetParam().target, GetParam().precision); }
+  const Ops& ops() const { return TableOf(GetParam()); }
   bool fast() const { return GetParam().precision == Precision::kFast; }
   ThreadPool pool_{2};
   ScratchArena scratch_;

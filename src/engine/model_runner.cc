@@ -69,7 +69,8 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::Create(const GptOss& model, Th
                            std::to_string(model.config().max_context));
   }
   const RunnerPlan plan = PlanRunner(model.config(), options);
-  GPTOSS_ASSIGN_OR_RETURN(KvMemory kv, KvMemory::Allocate(model.config(), options.kv_dtype, plan.capacity));
+  GPTOSS_ASSIGN_OR_RETURN(KvMemory kv,
+                          KvMemory::Allocate(model.config(), options.kv_dtype, plan.capacity, *model.weights().device));
   return std::unique_ptr<ModelRunner>(new ModelRunner(model, pool, options, plan, std::move(kv)));
 }
 
@@ -80,6 +81,7 @@ ModelRunner::ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOpti
       sliding_pool_(plan.capacity.sliding_blocks),
       full_pool_(plan.capacity.full_blocks),
       kv_(std::move(kv)),
+      scratch_(*model.weights().device),
       context_{pool, scratch_} {}
 
 std::unique_ptr<Sequence> ModelRunner::NewSequence() {
@@ -224,9 +226,16 @@ Status ModelRunner::GiveLogits(std::span<const StepItem> items, const float* hid
   for (size_t first = 0; first < wanted.size(); first += kLogitRows) {
     const size_t n = std::min<size_t>(kLogitRows, wanted.size() - first);
     model_.Unembed(context_, hidden + first * width, static_cast<int64_t>(n), logits);
+    float* readable = logits;
+    if (!context_.device().is_host()) {
+      host_logits_.resize(n * vocab);
+      readable = host_logits_.data();
+      context_.device().Download(readable, logits, n * vocab * sizeof(float));
+      GPTOSS_RETURN_IF_ERROR(context_.device().Wait());
+    }
     for (size_t i = 0; i < n; ++i) {
       const auto [item, position] = wanted[first + i];
-      GPTOSS_RETURN_IF_ERROR(callbacks.on_logits(item, position, {logits + i * vocab, vocab}));
+      GPTOSS_RETURN_IF_ERROR(callbacks.on_logits(item, position, {readable + i * vocab, vocab}));
     }
   }
   return Status();

@@ -145,6 +145,7 @@ class ModelRunner {
   BlockPool sliding_pool_, full_pool_;
   KvMemory kv_;
   ScratchArena scratch_;
+  std::vector<float> host_logits_;  // copies, where the device's memory is not the host's
   ExecContext context_;
   int tokens_since_release_ = 0;
 };

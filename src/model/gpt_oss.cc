@@ -1,6 +1,7 @@
 #include "model/gpt_oss.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace gptoss {
 
@@ -55,12 +56,51 @@ void CountBatch(const ModelConfig& c, const ForwardBatch& batch, PassCounts* cou
   }
 }
 
-int64_t DistinctExperts(const Routing& routing) {
+int64_t DistinctExperts(Device& device, const Routing& routing) {
+  std::vector<int32_t> offsets(routing.expert_offsets.size());
+  device.Download(offsets.data(), routing.expert_offsets.data(), routing.expert_offsets.size_bytes());
   int64_t distinct = 0;
-  for (int e = 0; e < routing.num_experts; ++e) {
-    distinct += routing.expert_offsets[e + 1] > routing.expert_offsets[e] ? 1 : 0;
-  }
+  for (int e = 0; e < routing.num_experts; ++e) distinct += offsets[e + 1] > offsets[e] ? 1 : 0;
   return distinct;
+}
+
+/// Shows activations to a hook, by way of a copy where the host cannot read them.
+void Show(ExecContext& context, ActivationHook* hook, int layer, Stage stage, const float* values, size_t count) {
+  if (context.device().is_host()) return hook->OnActivation(layer, stage, {values, count});
+  std::vector<float> copy(count);
+  context.device().Download(copy.data(), values, count * sizeof(float));
+  hook->OnActivation(layer, stage, copy);
+}
+
+template <typename T>
+std::span<T> Downloaded(Device& device, std::span<T> values, std::vector<T>* copy) {
+  copy->resize(values.size());
+  device.Download(copy->data(), values.data(), values.size_bytes());
+  return *copy;
+}
+
+void ShowRouting(ExecContext& context, ActivationHook* hook, int layer, const Routing& routing) {
+  if (context.device().is_host()) return hook->OnRouting(layer, routing);
+  std::vector<int32_t> expert, offsets, token, row;
+  std::vector<float> weight;
+  Routing copy = routing;
+  copy.expert = Downloaded(context.device(), routing.expert, &expert);
+  copy.weight = Downloaded(context.device(), routing.weight, &weight);
+  copy.expert_offsets = Downloaded(context.device(), routing.expert_offsets, &offsets);
+  copy.grouped_token = Downloaded(context.device(), routing.grouped_token, &token);
+  copy.grouped_row = Downloaded(context.device(), routing.grouped_row, &row);
+  hook->OnRouting(layer, copy);
+}
+
+/// Computed by the host: a few values a row.
+void PlaceAngles(ExecContext& context, const RopeTable& rope, std::span<const int32_t> positions, float* cos,
+                 float* sin) {
+  if (context.device().is_host()) return rope.Angles(positions, cos, sin);
+  const size_t count = positions.size() * rope.inverse_frequencies.size();
+  std::vector<float> angles(2 * count);
+  rope.Angles(positions, angles.data(), angles.data() + count);
+  context.device().Upload(cos, angles.data(), count * sizeof(float));
+  context.device().Upload(sin, angles.data() + count, count * sizeof(float));
 }
 
 }  // namespace
@@ -75,9 +115,9 @@ void GptOss::Forward(ExecContext& context, const ForwardBatch& batch, const KvMe
   {
     ProfileScope scope(context, "embedding");
     ops_.embed_lookup(context, {weights_.embedding, batch.tokens, a.x});
-    rope_.Angles(batch.positions, a.cos, a.sin);
+    PlaceAngles(context, rope_, batch.positions, a.cos, a.sin);
   }
-  if (hook != nullptr) hook->OnActivation(-1, Stage::kEmbedding, {a.x, static_cast<size_t>(a.n) * c.hidden_size});
+  if (hook != nullptr) Show(context, hook, -1, Stage::kEmbedding, a.x, static_cast<size_t>(a.n) * c.hidden_size);
 
   for (int n = 0; n < c.num_layers; ++n) {
     AttentionBlock(context, batch, n, kv, a, hook);
@@ -88,11 +128,13 @@ void GptOss::Forward(ExecContext& context, const ForwardBatch& batch, const KvMe
   if (rows == 0) return;
   ProfileScope scope(context, "norm");
   for (int64_t i = 0; i < rows; ++i) {
-    std::copy_n(a.x + batch.logit_rows[i] * static_cast<int64_t>(c.hidden_size), c.hidden_size,
-                hidden + i * c.hidden_size);
+    context.device().Copy(hidden + i * c.hidden_size, a.x + batch.logit_rows[i] * static_cast<int64_t>(c.hidden_size),
+                          static_cast<size_t>(c.hidden_size) * sizeof(float));
   }
   ops_.rms_norm(context, {hidden, weights_.final_norm, c.rms_eps, rows, c.hidden_size, hidden});
-  if (hook != nullptr) hook->OnActivation(-1, Stage::kFinalNorm, {hidden, static_cast<size_t>(rows) * c.hidden_size});
+  if (hook != nullptr) {
+    Show(context, hook, -1, Stage::kFinalNorm, hidden, static_cast<size_t>(rows) * c.hidden_size);
+  }
 }
 
 /// x += out(attention(rope(qkv(rmsnorm(x))), sinks, window))
@@ -122,10 +164,10 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
   }
   if (hook == nullptr) return;
   const auto rows = static_cast<size_t>(a.n);
-  hook->OnActivation(n, Stage::kAttnNorm, {a.normed, rows * c.hidden_size});
-  hook->OnActivation(n, Stage::kQuery, {a.q, rows * c.q_size()});
-  hook->OnActivation(n, Stage::kAttention, {a.attention, rows * c.q_size()});
-  hook->OnActivation(n, Stage::kAfterAttn, {a.x, rows * c.hidden_size});
+  Show(context, hook, n, Stage::kAttnNorm, a.normed, rows * c.hidden_size);
+  Show(context, hook, n, Stage::kQuery, a.q, rows * c.q_size());
+  Show(context, hook, n, Stage::kAttention, a.attention, rows * c.q_size());
+  Show(context, hook, n, Stage::kAfterAttn, a.x, rows * c.hidden_size);
 }
 
 /// x += experts(rmsnorm(x))
@@ -141,7 +183,7 @@ void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHoo
     ProfileScope scope(context, "router");
     ops_.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing, adapter.router});
   }
-  if (context.profiler != nullptr) context.profiler->counts().experts += DistinctExperts(a.routing);
+  if (context.profiler != nullptr) context.profiler->counts().experts += DistinctExperts(context.device(), a.routing);
   {
     ProfileScope scope(context, "gate_up");
     ops_.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h, adapter.gate_up});
@@ -152,11 +194,11 @@ void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHoo
   }
   if (hook == nullptr) return;
   const auto rows = static_cast<size_t>(a.n);
-  hook->OnActivation(n, Stage::kMlpNorm, {a.normed, rows * c.hidden_size});
-  hook->OnActivation(n, Stage::kRouterLogits, {a.router_logits, rows * c.num_experts});
-  hook->OnRouting(n, a.routing);
-  hook->OnActivation(n, Stage::kSwiglu, {a.h, rows * c.experts_per_token * c.intermediate_size});
-  hook->OnActivation(n, Stage::kAfterMlp, {a.x, rows * c.hidden_size});
+  Show(context, hook, n, Stage::kMlpNorm, a.normed, rows * c.hidden_size);
+  Show(context, hook, n, Stage::kRouterLogits, a.router_logits, rows * c.num_experts);
+  ShowRouting(context, hook, n, a.routing);
+  Show(context, hook, n, Stage::kSwiglu, a.h, rows * c.experts_per_token * c.intermediate_size);
+  Show(context, hook, n, Stage::kAfterMlp, a.x, rows * c.hidden_size);
 }
 
 void GptOss::Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const {

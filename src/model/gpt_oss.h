@@ -44,11 +44,12 @@ class GptOss {
   const ModelWeights& weights() const { return weights_; }
 
   /// Runs the batch through all layers, appending keys and values to `kv`, and writes the final-normed rows
-  /// batch.logit_rows to `hidden` [logit rows, H]. Tokens must be below vocab_size, positions below max_context.
+  /// batch.logit_rows to `hidden` [logit rows, H]. Weights, `kv` and `hidden` are in memory of the context's device; a
+  /// hook sees copies in the host's. Tokens must be below vocab_size, positions below max_context.
   void Forward(ExecContext& context, const ForwardBatch& batch, const KvMemory& kv, float* hidden,
                ActivationHook* hook = nullptr) const;
 
-  /// logits [n, V] of final-normed rows [n, H].
+  /// logits [n, V] of final-normed rows [n, H], both on the device.
   void Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const;
 
  private:

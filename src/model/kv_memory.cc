@@ -1,7 +1,6 @@
 #include "model/kv_memory.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace gptoss {
 
@@ -13,9 +12,11 @@ uint64_t KvMemory::TotalBytes(const ModelConfig& config, DType dtype, const KvCa
   return blocks * BlockBytes(config, dtype);
 }
 
-Result<KvMemory> KvMemory::Allocate(const ModelConfig& config, DType dtype, const KvCapacity& capacity) {
+Result<KvMemory> KvMemory::Allocate(const ModelConfig& config, DType dtype, const KvCapacity& capacity,
+                                    Device& device) {
   KvMemory memory;
-  GPTOSS_ASSIGN_OR_RETURN(memory.memory_, HostBuffer::Allocate(TotalBytes(config, dtype, capacity)));
+  memory.device_ = &device;
+  GPTOSS_ASSIGN_OR_RETURN(memory.memory_, DeviceBuffer::Allocate(device, TotalBytes(config, dtype, capacity)));
   GPTOSS_RETURN_IF_ERROR(memory.memory_.Commit());
   memory.part_bytes_ = BlockBytes(config, dtype) / 2;
   std::byte* next = memory.memory_.data();
@@ -45,13 +46,13 @@ uint64_t KvMemory::GroupBlockBytes(KvGroup group) const {
 
 void KvMemory::CopyBlock(KvGroup group, int32_t from, int32_t to) {
   const auto distance = (static_cast<int64_t>(to) - from) * static_cast<int64_t>(part_bytes_);
-  ForEachPart(group, from, [&](std::byte* part) { std::memcpy(part + distance, part, part_bytes_); });
+  ForEachPart(group, from, [&](std::byte* part) { device_->Copy(part + distance, part, part_bytes_); });
 }
 
 void KvMemory::ReadBlock(KvGroup group, int32_t block, std::span<std::byte> bytes) const {
   std::byte* next = bytes.data();
   ForEachPart(group, block, [&](const std::byte* part) {
-    std::memcpy(next, part, part_bytes_);
+    device_->Download(next, part, part_bytes_);
     next += part_bytes_;
   });
 }
@@ -59,7 +60,7 @@ void KvMemory::ReadBlock(KvGroup group, int32_t block, std::span<std::byte> byte
 void KvMemory::WriteBlock(KvGroup group, int32_t block, std::span<const std::byte> bytes) {
   const std::byte* next = bytes.data();
   ForEachPart(group, block, [&](std::byte* part) {
-    std::memcpy(part, next, part_bytes_);
+    device_->Upload(part, next, part_bytes_);
     next += part_bytes_;
   });
 }

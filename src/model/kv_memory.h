@@ -6,7 +6,7 @@
 
 #include "checkpoint/model_config.h"
 #include "ops/ops.h"
-#include "parallel/host_buffer.h"
+#include "parallel/device.h"
 
 namespace gptoss {
 
@@ -18,8 +18,9 @@ struct KvCapacity {
 class KvMemory {
  public:
   /// Commits all of the memory: a conversation that was admitted cannot run out of it later, and what `plan` says is
-  /// what the process holds. On failure: kResourceExhausted.
-  static Result<KvMemory> Allocate(const ModelConfig& config, DType dtype, const KvCapacity& capacity);
+  /// what the process holds. `device` must outlive it. On failure: kResourceExhausted.
+  static Result<KvMemory> Allocate(const ModelConfig& config, DType dtype, const KvCapacity& capacity,
+                                   Device& device = HostDevice());
 
   const KvLayer& layer(int n) const { return layers_[n]; }
 
@@ -42,7 +43,8 @@ class KvMemory {
   template <typename Function>
   void ForEachPart(KvGroup group, int32_t block, const Function& function) const;
 
-  HostBuffer memory_;
+  Device* device_ = nullptr;
+  DeviceBuffer memory_;
   std::vector<KvLayer> layers_;
   std::vector<KvGroup> groups_;  // by layer
   uint64_t part_bytes_ = 0;      // of K, or of V, of a block

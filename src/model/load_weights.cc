@@ -34,27 +34,51 @@ std::vector<Chunk> CutIntoChunks(const WeightMap& map) {
   return chunks;
 }
 
-Status ReadChunk(const Checkpoint& checkpoint, const Chunk& chunk, std::byte* memory) {
-  const HeldTensor& t = *chunk.tensor;
-  std::byte* data = memory + t.data_offset + chunk.first * t.row_bytes();
-  std::byte* scales = memory + t.scale_offset + chunk.first * t.row_scale_bytes();
-  return ReadHeldRows(checkpoint, t, chunk.first, chunk.count, {data, chunk.count * t.row_bytes()},
-                      {scales, chunk.count * t.row_scale_bytes()});
-}
+/// Reads chunks to their places in a device's memory. Chunks may be read side by side.
+class ChunkReader {
+ public:
+  ChunkReader(const Checkpoint& checkpoint, Device& device, std::byte* memory)
+      : checkpoint_(checkpoint), device_(device), memory_(memory) {}
+
+  /// `staging` is the caller's own.
+  Status Read(const Chunk& chunk, std::vector<std::byte>* staging) {
+    const HeldTensor& t = *chunk.tensor;
+    const uint64_t data_bytes = chunk.count * t.row_bytes(), scale_bytes = chunk.count * t.row_scale_bytes();
+    std::byte* data = memory_ + t.data_offset + chunk.first * t.row_bytes();
+    std::byte* scales = memory_ + t.scale_offset + chunk.first * t.row_scale_bytes();
+    FetchHeldRows(checkpoint_, t, chunk.first, chunk.count);
+    if (device_.is_host()) {
+      return ReadHeldRows(checkpoint_, t, chunk.first, chunk.count, {data, data_bytes}, {scales, scale_bytes});
+    }
+    staging->resize(data_bytes + scale_bytes);
+    std::byte* staged = staging->data();
+    GPTOSS_RETURN_IF_ERROR(ReadHeldRows(checkpoint_, t, chunk.first, chunk.count, {staged, data_bytes},
+                                        {staged + data_bytes, scale_bytes}));
+    const std::lock_guard lock(mutex_);
+    device_.Upload(data, staged, data_bytes);
+    if (scale_bytes > 0) device_.Upload(scales, staged + data_bytes, scale_bytes);
+    return Status();
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  Device& device_;
+  std::byte* memory_;
+  std::mutex mutex_;  // a device takes one call at a time
+};
 
 /// Reads and converts in the order of the map, which is that of most files.
-Status ReadAll(const Checkpoint& checkpoint, const WeightMap& map, int threads, WriteProgress* progress,
-               std::byte* memory) {
+Status ReadAll(ChunkReader& reader, const WeightMap& map, int threads, WriteProgress* progress) {
   const std::vector<Chunk> chunks = CutIntoChunks(map);
   std::mutex mutex;  // guards the two below, and progress
   Status error;
   uint64_t done = 0;
   std::atomic<size_t> next{0};
   const auto work = [&] {
+    std::vector<std::byte> staging;
     for (size_t i = next.fetch_add(1); i < chunks.size(); i = next.fetch_add(1)) {
       const Chunk& chunk = chunks[i];
-      FetchHeldRows(checkpoint, *chunk.tensor, chunk.first, chunk.count);
-      const Status status = ReadChunk(checkpoint, chunk, memory);
+      const Status status = reader.Read(chunk, &staging);
       const std::lock_guard lock(mutex);
       done += chunk.count * (chunk.tensor->row_bytes() + chunk.tensor->row_scale_bytes());
       if (!status.ok() && error.ok()) error = status;
@@ -190,17 +214,24 @@ void ModelWeights::ReleaseMappedPages() const {
 }
 
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
-                                 WriteProgress* progress, WeightLayout layout) {
+                                 WriteProgress* progress, WeightLayout layout, Device& device) {
   if (checkpoint->format() == CheckpointFormat::kPacked) {
+    if (!device.is_host()) {
+      return Unsupported(checkpoint->Describe() + ": a packed file is laid out for CPUs; load the checkpoint that it " +
+                         "was made from to " + device.name());
+    }
     return MapPackedWeights(std::move(checkpoint), dense, pool, progress);
   }
-  const WeightMap map = MapWeights(*checkpoint, dense, /*embedding_too=*/false, layout);
+  const WeightMap map = MapWeights(*checkpoint, dense, /*embedding_too=*/!device.is_host(), layout);
   GPTOSS_RETURN_IF_ERROR(CheckUniformParts(map));
   ModelWeights weights;
   weights.config = checkpoint->config();
-  GPTOSS_ASSIGN_OR_RETURN(weights.memory, HostBuffer::Allocate(map.bytes));
+  weights.device = &device;
+  GPTOSS_ASSIGN_OR_RETURN(weights.memory, DeviceBuffer::Allocate(device, map.bytes));
   std::byte* memory = weights.memory.data();
-  GPTOSS_RETURN_IF_ERROR(ReadAll(*checkpoint, map, kLoadersPerThread * pool.num_threads(), progress, memory));
+  ChunkReader reader(*checkpoint, device, memory);
+  GPTOSS_RETURN_IF_ERROR(ReadAll(reader, map, kLoadersPerThread * pool.num_threads(), progress));
+  GPTOSS_RETURN_IF_ERROR(device.Wait());
   Binder bind;
   for (const HeldTensor& t : map.tensors) {
     bind.Add(t.held.spec.name, t.dtype, t.layout, memory + t.data_offset, memory + t.scale_offset);

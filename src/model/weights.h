@@ -7,7 +7,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "ops/ops.h"
-#include "parallel/host_buffer.h"
+#include "parallel/device.h"
 
 namespace gptoss {
 
@@ -37,8 +37,8 @@ enum class DensePrecision {
   kAsStored,  // nothing converted: BF16 for the published safetensors
 };
 
-/// Owns the memory. Everything points into `memory`, or into the mapped file of a packed checkpoint; the embedding also
-/// into the mapped file of another one. The file is kept open then.
+/// Owns the memory. Everything points into `memory`, on `device`; on the host, too, into the mapped file of a packed
+/// checkpoint, and the embedding into that of another one. The file is kept open then.
 struct ModelWeights {
   ModelConfig config;
   WeightMatrix embedding;  // [V, H]
@@ -46,7 +46,8 @@ struct ModelWeights {
   const float* final_norm;   // [H]
   WeightMatrix unembedding;  // [V, H]
 
-  HostBuffer memory;
+  Device* device = &HostDevice();
+  DeviceBuffer memory;
   std::shared_ptr<const Checkpoint> source;  // set only while something points into its mapping
 
   /// Lets go of the embedding rows that were read from the mapped file, so that they do not add up over a long run.
@@ -67,10 +68,12 @@ struct WeightPlan {
 WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense);
 
 /// Reads all weights, converting while reading, with a few threads for each of the pool's; they are never held twice. A
-/// packed checkpoint is mapped instead.
+/// packed checkpoint is mapped instead. `device` must outlive the weights.
 /// On failure: the checkpoint's error, kResourceExhausted when memory cannot be had, kCancelled by `progress`;
-/// kUnsupported when a packed file holds another precision than `dense`, or a layout that this build cannot read.
+/// kUnsupported when a packed file holds another precision than `dense`, or a layout that this build cannot read, or is
+/// to be loaded to another device than the host.
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
-                                 WriteProgress* progress = nullptr, WeightLayout layout = WeightLayout::kRowMajor);
+                                 WriteProgress* progress = nullptr, WeightLayout layout = WeightLayout::kRowMajor,
+                                 Device& device = HostDevice());
 
 }  // namespace gptoss

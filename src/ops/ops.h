@@ -2,9 +2,10 @@
 // fills the table; ops/reference/ is the plain implementation with which every other one is compared.
 //
 // Common rules. All activations are float, row-major, dense. n = rows (tokens) of the batch. Inputs and outputs do not
-// overlap unless an op says so. Sums run over the full inner dimension in float (a backend may keep partial sums, and
-// may round activations to the precision that its name states); nothing is fast-math. Ops cannot fail: arguments were
-// checked when the model was loaded and the batch built.
+// overlap unless an op says so. Pointers, and the spans of Routing, are to memory of the context's device
+// (parallel/device.h); spans of tokens, slots, sequences and block tables are the host's. Sums run over the full inner
+// dimension in float (a backend may keep partial sums, and may round activations to the precision that its name
+// states); nothing is fast-math. Ops cannot fail: arguments were checked when the model was loaded and the batch built.
 #pragma once
 
 #include <cstddef>
@@ -158,8 +159,9 @@ void GroupByExpert(Routing* routing);
 
 struct Ops {
   std::string_view name;  // e.g. "reference", "avx2", "avx2-exact"
-  /// The arrangement of MXFP4 and Q8_0 matrices that these ops read fastest. They read all others, too.
+  /// The arrangement of MXFP4 and Q8_0 matrices that these ops read fastest, and whether they read all others, too.
   WeightLayout weight_layout = WeightLayout::kRowMajor;
+  bool reads_all_layouts = true;
   /// A row's results are the same, bit for bit, in every batch of at most this many rows.
   int32_t invariant_rows = INT32_MAX;
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&) = nullptr;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
+
+#include "base/check.h"
 
 namespace gptoss {
 namespace {
@@ -13,22 +16,24 @@ constexpr size_t kMinBlock = size_t{1} << 20;
 
 size_t ScratchArena::capacity() const {
   size_t bytes = 0;
-  for (const Block& block : blocks_) bytes += block.size;
+  for (const Block& block : blocks_) bytes += block.memory.size();
   return bytes;
+}
+
+Status ScratchArena::Reserve(size_t bytes) {
+  Block block;
+  GPTOSS_ASSIGN_OR_RETURN(block.memory, DeviceBuffer::Allocate(*device_, std::max(bytes, kMinBlock)));
+  blocks_.push_back(std::move(block));
+  return Status();
 }
 
 void* ScratchArena::AllocateBytes(size_t bytes) {
   bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  while (current_ < blocks_.size() && blocks_[current_].size - blocks_[current_].used < bytes) ++current_;
-  if (current_ == blocks_.size()) {
-    Block block;
-    block.size = std::max(bytes, kMinBlock);
-    block.memory = std::make_unique_for_overwrite<std::byte[]>(block.size + kAlignment);
-    blocks_.push_back(std::move(block));
-  }
+  while (current_ < blocks_.size() && blocks_[current_].memory.size() - blocks_[current_].used < bytes) ++current_;
+  // What a step needs was planned and reserved where memory is scarce; a machine without address space cannot go on.
+  if (current_ == blocks_.size()) GPTOSS_CHECK(Reserve(bytes).ok());
   Block& block = blocks_[current_];
-  const uintptr_t base = (reinterpret_cast<uintptr_t>(block.memory.get()) + kAlignment - 1) & ~(kAlignment - 1);
-  void* result = reinterpret_cast<void*>(base + block.used);
+  void* result = block.memory.data() + block.used;
   block.used += bytes;
   return result;
 }

@@ -5,18 +5,24 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string_view>
 #include <vector>
 
+#include "parallel/device.h"
 #include "parallel/thread_pool.h"
 
 namespace gptoss {
 
-/// Memory that lasts until the enclosing ScratchFrame ends. Blocks are kept and reused. Not thread-safe: ops allocate
-/// before they fork.
+/// Memory of a device that lasts until the enclosing ScratchFrame ends. Blocks are kept and reused. Not thread-safe:
+/// ops allocate before they fork.
 class ScratchArena {
  public:
+  /// `device` must outlive the arena.
+  explicit ScratchArena(Device& device = HostDevice()) : device_(&device) {}
+
+  Device& device() const { return *device_; }
+  /// Makes sure that `bytes` can be had without asking the device again. On failure: kResourceExhausted.
+  Status Reserve(size_t bytes);
   /// `count` uninitialised values of T, aligned to 64 bytes.
   template <typename T>
   T* Allocate(size_t count) {
@@ -28,10 +34,11 @@ class ScratchArena {
  private:
   friend class ScratchFrame;
   struct Block {
-    std::unique_ptr<std::byte[]> memory;
-    size_t size = 0, used = 0;
+    DeviceBuffer memory;
+    size_t used = 0;
   };
   void* AllocateBytes(size_t bytes);
+  Device* device_;
   std::vector<Block> blocks_;
   size_t current_ = 0;
 };
@@ -80,6 +87,8 @@ struct ExecContext {
   ThreadPool& pool;
   ScratchArena& scratch;
   Profiler* profiler = nullptr;  // null: no timing
+
+  Device& device() const { return scratch.device(); }
 };
 
 /// Times its own scope under `stage`, when there is a profiler.

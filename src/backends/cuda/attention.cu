@@ -1,0 +1,249 @@
+// Attention with sinks over the paged cache. One block takes a row, a key/value head and up to eight of the query heads
+// that share it, one warp each; keys and values of 32 positions stand in shared memory as float, read once for all
+// eight. Positions are taken in chunks of kAttentionChunk, aligned to absolute positions, whose results are joined in
+// order by one and the same function, be it in the block or, for few rows, by a second kernel after the chunks were
+// computed side by side. So a row's bits depend neither on the batch nor on the way taken.
+#include <algorithm>
+
+#include "backends/cuda/launch.cuh"
+#include "base/check.h"
+#include "ops/forward_batch.h"
+
+namespace gptoss::cuda {
+namespace {
+
+constexpr int kHeadsInBlock = 8;  // warps
+constexpr int kMaxHeadDim = 128;
+constexpr int kLaneDims = kMaxHeadDim / kWarp;
+/// Fewer blocks than this leave a large GPU idle, so chunks get blocks of their own.
+constexpr int64_t kEnoughBlocks = 264;
+
+struct Arguments {
+  const float* q;
+  int heads, kv_heads, head_dim, window;
+  const uint8_t *k, *v;
+  RowPlaces places;
+  const float* sinks;
+  float* out;
+  float* partial;  // [rows, heads, chunks, head_dim + 2], or null
+  int chunks;
+};
+
+/// Softmax over some keys of one query: largest score, sum of exp(score - largest), and the values so weighted, of
+/// which a lane has columns lane, lane + 32, …
+struct State {
+  float largest, sum;
+  float values[kLaneDims];
+};
+
+__device__ State Nothing(float largest, float sum) {
+  State state{largest, sum, {}};
+  return state;
+}
+
+/// Joins `part` to `total`. part.largest is finite; that of the total may be minus infinity with a sum of zero.
+__device__ void Join(const State& part, State& total) {
+  const float largest = fmaxf(total.largest, part.largest);
+  const float old_factor = expf(total.largest - largest), factor = expf(part.largest - largest);
+  total.sum = __fmaf_rn(part.sum, factor, __fmul_rn(total.sum, old_factor));
+  GPTOSS_UNROLL
+  for (int i = 0; i < kLaneDims; ++i) {
+    total.values[i] = __fmaf_rn(part.values[i], factor, __fmul_rn(total.values[i], old_factor));
+  }
+  total.largest = largest;
+}
+
+/// What a row sees before its own keys: the sink, which has no value. A sink of minus infinity takes no part.
+__device__ State SinkOf(const Arguments& a, int head) {
+  const float sink = a.sinks[head];
+  return Nothing(sink, sink == -INFINITY ? 0.0f : 1.0f);
+}
+
+__device__ void WriteOut(const Arguments& a, int64_t row, int head, const State& total) {
+  float* out = a.out + (row * a.heads + head) * a.head_dim;
+  GPTOSS_UNROLL
+  for (int i = 0; i < kLaneDims; ++i) {
+    const int column = Lane() + kWarp * i;
+    if (column < a.head_dim) out[column] = total.values[i] / total.sum;
+  }
+}
+
+template <typename T>
+__device__ float FromCache(T value) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return value;
+  } else {
+    return Bf16ToFloat(value);
+  }
+}
+
+/// Shared memory: keys [32][dim + 1], values [32][dim], queries [8][dim], weights [8][32]. Keys have a stride of one
+/// more, so that lanes that read the same column of different keys meet different banks.
+struct Shared {
+  float *keys, *values, *queries, *weights;
+  __device__ Shared(float* memory, int dim)
+      : keys(memory),
+        values(memory + kKvBlockSize * (dim + 1)),
+        queries(values + kKvBlockSize * dim),
+        weights(queries + kHeadsInBlock * dim) {}
+};
+size_t SharedBytes(int dim) {
+  return sizeof(float) * static_cast<size_t>(kKvBlockSize * (2 * dim + 1) + kHeadsInBlock * (dim + kWarp));
+}
+
+template <typename T>
+__device__ void LoadKeysAndValues(const Arguments& a, int32_t cache_block, int kv_head, const Shared& s) {
+  const int dim = a.head_dim;
+  const int64_t index = (static_cast<int64_t>(cache_block) * a.kv_heads + kv_head) * kKvBlockSize * dim;
+  const T *k = reinterpret_cast<const T*>(a.k) + index, *v = reinterpret_cast<const T*>(a.v) + index;
+  for (int i = static_cast<int>(threadIdx.x); i < kKvBlockSize * dim; i += static_cast<int>(blockDim.x)) {
+    s.keys[i / dim * (dim + 1) + i % dim] = FromCache(k[i]);
+    s.values[i] = FromCache(v[i]);
+  }
+}
+
+/// One lane a key: adds the 32 keys in shared memory, of which first … last take part.
+__device__ void AddKeys(const Arguments& a, const float* query, const Shared& s, int first, int last, State& state) {
+  const int dim = a.head_dim;
+  const bool seen = Lane() >= first && Lane() <= last;
+  float score = 0.0f;
+  const float* key = s.keys + Lane() * (dim + 1);
+  for (int c = 0; c < dim; ++c) score = __fmaf_rn(query[c], key[c], score);
+  const float largest = fmaxf(state.largest, WarpMax(seen ? score : -INFINITY));
+  const float weight = seen ? expf(score - largest) : 0.0f;
+  const float factor = expf(state.largest - largest);
+  state.sum = __fmaf_rn(state.sum, factor, WarpSum(weight));
+  GPTOSS_UNROLL
+  for (int i = 0; i < kLaneDims; ++i) state.values[i] = __fmul_rn(state.values[i], factor);
+  float* weights = s.weights + WarpInBlock() * kWarp;
+  weights[Lane()] = weight;
+  __syncwarp();
+  // Keys outside first … last may lie in a block that nobody has written: they must not be multiplied with.
+  for (int j = first; j <= last; ++j) {
+    for (int i = 0; i < kLaneDims; ++i) {
+      const int column = Lane() + kWarp * i;
+      if (column < dim) state.values[i] = __fmaf_rn(weights[j], s.values[j * dim + column], state.values[i]);
+    }
+  }
+  __syncwarp();
+  state.largest = largest;
+}
+
+/// Grid: x rows, y key/value heads by groups of eight query heads, z chunks (1 when a block takes them all).
+template <typename T>
+__global__ void AttentionKernel(Arguments a) {
+  GPTOSS_SHARED(float, memory);
+  const Shared s(memory, a.head_dim);
+  const int64_t row = blockIdx.x;
+  const int group = a.heads / a.kv_heads, parts = (group + kHeadsInBlock - 1) / kHeadsInBlock;
+  const int kv_head = static_cast<int>(blockIdx.y) / parts;
+  const int in_group = static_cast<int>(blockIdx.y) % parts * kHeadsInBlock + WarpInBlock();
+  const int head = kv_head * group + in_group;
+  const bool works = in_group < group;
+  const int last = a.places.position[row];
+  const int first = a.window == 0 || last < a.window ? 0 : last - a.window + 1;
+  const int first_chunk = first / kAttentionChunk, chunks = last / kAttentionChunk - first_chunk + 1;
+  const auto from = static_cast<int>(a.partial == nullptr ? 0 : blockIdx.z);
+  const int to = a.partial == nullptr ? chunks : from + 1;
+  if (from >= chunks) return;
+  float* query = s.queries + WarpInBlock() * a.head_dim;
+  const float scale = 1.0f / sqrtf(static_cast<float>(a.head_dim));
+  if (works) {
+    const float* q = a.q + (row * a.heads + head) * a.head_dim;
+    for (int c = Lane(); c < a.head_dim; c += kWarp) query[c] = q[c] * scale;
+  }
+  const int32_t* table =
+      a.places.block_tables + static_cast<int64_t>(a.places.sequence[row]) * a.places.blocks_per_sequence;
+  State total = Nothing(-INFINITY, 0.0f);
+  if (works && a.partial == nullptr) total = SinkOf(a, head);
+  for (int chunk = from; chunk < to; ++chunk) {
+    const int begin = max((first_chunk + chunk) * kAttentionChunk, first);
+    const int end = min((first_chunk + chunk + 1) * kAttentionChunk, last + 1);
+    State state = Nothing(-INFINITY, 0.0f);
+    for (int b = begin / kKvBlockSize; b * kKvBlockSize < end; ++b) {
+      __syncthreads();
+      LoadKeysAndValues<T>(a, table[b], kv_head, s);
+      __syncthreads();
+      const int position = b * kKvBlockSize;
+      if (works) AddKeys(a, query, s, max(begin - position, 0), min(end - 1 - position, kKvBlockSize - 1), state);
+    }
+    if (!works) continue;
+    if (a.partial == nullptr) {
+      Join(state, total);
+      continue;
+    }
+    float* partial = a.partial + ((row * a.heads + head) * a.chunks + chunk) * (a.head_dim + 2);
+    if (Lane() == 0) {
+      partial[0] = state.largest;
+      partial[1] = state.sum;
+    }
+    for (int i = 0; i < kLaneDims; ++i) {
+      if (Lane() + kWarp * i < a.head_dim) partial[2 + Lane() + kWarp * i] = state.values[i];
+    }
+  }
+  if (works && a.partial == nullptr) WriteOut(a, row, head, total);
+}
+
+/// One warp a row and head.
+__global__ void JoinKernel(Arguments a, int64_t count) {
+  const int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + WarpInBlock();
+  if (item >= count) return;
+  const int64_t row = item / a.heads;
+  const auto head = static_cast<int>(item % a.heads);
+  const int last = a.places.position[row];
+  const int first = a.window == 0 || last < a.window ? 0 : last - a.window + 1;
+  const int chunks = last / kAttentionChunk - first / kAttentionChunk + 1;
+  State total = SinkOf(a, head);
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    const float* partial = a.partial + (item * a.chunks + chunk) * (a.head_dim + 2);
+    State part = Nothing(partial[0], partial[1]);
+    for (int i = 0; i < kLaneDims; ++i) {
+      if (Lane() + kWarp * i < a.head_dim) part.values[i] = partial[2 + Lane() + kWarp * i];
+    }
+    Join(part, total);
+  }
+  WriteOut(a, row, head, total);
+}
+
+int64_t HeadBlocks(const AttentionArgs& args) {
+  const int group = args.num_heads / args.num_kv_heads;
+  return int64_t{args.num_kv_heads} * ((group + kHeadsInBlock - 1) / kHeadsInBlock);
+}
+
+/// Chunks that one row can touch: a window may begin and end inside of one.
+int MostChunks(const AttentionArgs& args, int longest) {
+  const int all = (longest + kAttentionChunk - 1) / kAttentionChunk;
+  return args.window == 0 ? all : std::min(all, args.window / kAttentionChunk + 2);
+}
+
+}  // namespace
+
+int64_t AttentionScratch(const AttentionArgs& args, int64_t n, int longest) {
+  const int chunks = MostChunks(args, longest);
+  if (chunks == 1 || n * HeadBlocks(args) >= kEnoughBlocks) return 0;
+  return n * args.num_heads * chunks * (args.head_dim + 2);
+}
+
+void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
+               float* scratch) {
+  GPTOSS_CHECK(args.head_dim <= kMaxHeadDim && args.num_heads % args.num_kv_heads == 0);
+  if (n == 0) return;
+  const bool split = AttentionScratch(args, n, longest) > 0;
+  const Arguments a{args.q,      args.num_heads,   args.num_kv_heads,         args.head_dim,
+                    args.window, Bytes(args.kv.k), Bytes(args.kv.v),          places,
+                    args.sinks,  args.out,         split ? scratch : nullptr, MostChunks(args, longest)};
+  const dim3 grid{static_cast<unsigned>(n), static_cast<unsigned>(HeadBlocks(args)),
+                  split ? static_cast<unsigned>(a.chunks) : 1u};
+  const size_t shared = SharedBytes(args.head_dim);
+  constexpr unsigned kThreads = kHeadsInBlock * kWarp;
+  if (args.kv.dtype == DType::kF32) {
+    Launch(stream, grid, kThreads, shared, AttentionKernel<float>, a);
+  } else {
+    Launch(stream, grid, kThreads, shared, AttentionKernel<uint16_t>, a);
+  }
+  if (!split) return;
+  const int64_t items = n * args.num_heads;
+  Launch(stream, dim3{BlocksFor(items, 4), 1, 1}, 4 * kWarp, 0, JoinKernel, a, items);
+}
+
+}  // namespace gptoss::cuda

@@ -1,0 +1,152 @@
+// Kernels that do little arithmetic for what they read.
+#include "backends/cuda/launch.cuh"
+#include "base/check.h"
+#include "ops/forward_batch.h"
+
+namespace gptoss::cuda {
+namespace {
+
+constexpr unsigned kThreads = 256;
+
+template <DType kDType>
+__global__ void EmbedKernel(const uint8_t* data, const uint8_t* scales, const int32_t* tokens, int64_t cols, float* x) {
+  const int64_t row = blockIdx.x, blocks = cols / 32;
+  for (int64_t b = threadIdx.x; b < blocks; b += blockDim.x) {
+    float values[32];
+    const float scale = LoadBlock<kDType>(data, scales, tokens[row] * blocks + b, values);
+    for (int i = 0; i < 32; ++i) x[row * cols + 32 * b + i] = values[i] * scale;
+  }
+}
+
+/// One block a row; the sum of squares in the order of threads, lanes, warps.
+__global__ void RmsNormKernel(const float* x, const float* scale, float eps, int64_t width, float* y) {
+  GPTOSS_SHARED(float, sums);
+  const float* in = x + blockIdx.x * width;
+  float* out = y + blockIdx.x * width;
+  float squares = 0.0f;
+  for (int64_t i = threadIdx.x; i < width; i += blockDim.x) squares = __fmaf_rn(in[i], in[i], squares);
+  squares = WarpSum(squares);
+  if (Lane() == 0) sums[WarpInBlock()] = squares;
+  __syncthreads();
+  float total = 0.0f;
+  for (unsigned w = 0; w < blockDim.x / kWarp; ++w) total += sums[w];
+  const float factor = 1.0f / sqrtf(total / static_cast<float>(width) + eps);
+  for (int64_t i = threadIdx.x; i < width; i += blockDim.x) out[i] = in[i] * factor * scale[i];
+}
+
+__global__ void SwigluKernel(const float* pre, int64_t count, float limit, float* h) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) h[i] = Swiglu(pre[2 * i], pre[2 * i + 1], limit);
+}
+
+struct RopeShape {
+  int heads, kv_heads, head_dim;
+};
+
+template <typename T>
+__device__ T ToCache(float value) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return value;
+  } else {
+    return FloatToBf16(value);
+  }
+}
+
+/// One block a row, one thread a pair of values. Heads are numbered through: those of q, then of k, then of v.
+template <typename T>
+__global__ void RopeAppendKernel(const float* qkv, RopeShape shape, const float* cos, const float* sin,
+                                 const int32_t* slots, T* k_cache, T* v_cache, float* q) {
+  const int64_t row = blockIdx.x, dim = shape.head_dim, half = dim / 2;
+  const int64_t heads = shape.heads + 2 * shape.kv_heads;
+  const int64_t cache_block = slots[row] / kKvBlockSize, offset = slots[row] % kKvBlockSize;
+  for (int64_t i = threadIdx.x; i < heads * half; i += blockDim.x) {
+    const int64_t head = i / half, pair = i % half;
+    const float* from = qkv + (row * heads + head) * dim;
+    float a = from[pair], b = from[pair + half];
+    if (head < shape.heads + shape.kv_heads) {
+      const float c = cos[row * half + pair], s = sin[row * half + pair], turned = a * c - b * s;
+      b = b * c + a * s;
+      a = turned;
+    }
+    if (head < shape.heads) {
+      float* to = q + (row * shape.heads + head) * dim;
+      to[pair] = a;
+      to[pair + half] = b;
+      continue;
+    }
+    const bool is_key = head < shape.heads + shape.kv_heads;
+    const int64_t kv_head = (head - shape.heads) % shape.kv_heads;
+    T* to = (is_key ? k_cache : v_cache) + ((cache_block * shape.kv_heads + kv_head) * kKvBlockSize + offset) * dim;
+    to[pair] = ToCache<T>(a);
+    to[pair + half] = ToCache<T>(b);
+  }
+}
+
+/// One thread a value of the residual stream; choices in order, so that every batch gives the same sum.
+__global__ void CombineKernel(const float* y, const int32_t* grouped_row, const float* weight, int k, int64_t width,
+                              int64_t count, float* x) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const int64_t token = i / width, column = i % width;
+  float sum = 0.0f;
+  for (int j = 0; j < k; ++j) {
+    sum = __fmaf_rn(weight[token * k + j], y[grouped_row[token * k + j] * width + column], sum);
+  }
+  x[i] += sum;
+}
+
+}  // namespace
+
+void EmbedLookup(Stream stream, const WeightMatrix& table, const int32_t* tokens, int64_t n, float* x) {
+  if (n == 0) return;
+  const auto launch = [&](auto kernel) {
+    Launch(stream, dim3{static_cast<unsigned>(n), 1, 1}, 128, 0, kernel, Bytes(table.data), Bytes(table.scales), tokens,
+           table.cols, x);
+  };
+  switch (table.dtype) {
+    case DType::kF32:
+      return launch(EmbedKernel<DType::kF32>);
+    case DType::kF16:
+      return launch(EmbedKernel<DType::kF16>);
+    case DType::kBF16:
+      return launch(EmbedKernel<DType::kBF16>);
+    case DType::kQ8_0:
+      return launch(EmbedKernel<DType::kQ8_0>);
+    case DType::kMxfp4:
+      return launch(EmbedKernel<DType::kMxfp4>);
+    case DType::kU8:
+      GPTOSS_CHECK(false);
+  }
+}
+
+void RmsNorm(Stream stream, const RmsNormArgs& args) {
+  if (args.n == 0) return;
+  Launch(stream, dim3{static_cast<unsigned>(args.n), 1, 1}, kThreads, kThreads / kWarp * sizeof(float), RmsNormKernel,
+         args.x, args.scale, args.eps, args.width, args.y);
+}
+
+void SwigluRows(Stream stream, const float* pre, int64_t rows, int64_t width, float limit, float* h) {
+  if (rows == 0) return;
+  Launch(stream, dim3{BlocksFor(rows * width, kThreads), 1, 1}, kThreads, 0, SwigluKernel, pre, rows * width, limit, h);
+}
+
+void RopeAppend(Stream stream, const QkvRopeArgs& args, const int32_t* slots, const float* qkv) {
+  if (args.n == 0) return;
+  const RopeShape shape{args.num_heads, args.num_kv_heads, args.head_dim};
+  const dim3 grid{static_cast<unsigned>(args.n), 1, 1};
+  if (args.kv.dtype == DType::kF32) {
+    Launch(stream, grid, kThreads, 0, RopeAppendKernel<float>, qkv, shape, args.cos, args.sin, slots,
+           reinterpret_cast<float*>(args.kv.k), reinterpret_cast<float*>(args.kv.v), args.q);
+  } else {
+    Launch(stream, grid, kThreads, 0, RopeAppendKernel<uint16_t>, qkv, shape, args.cos, args.sin, slots,
+           reinterpret_cast<uint16_t*>(args.kv.k), reinterpret_cast<uint16_t*>(args.kv.v), args.q);
+  }
+}
+
+void CombineExperts(Stream stream, const Routing& routing, const float* y, int64_t width, float* x) {
+  if (routing.n == 0) return;
+  Launch(stream, dim3{BlocksFor(routing.n * width, kThreads), 1, 1}, kThreads, 0, CombineKernel, y,
+         routing.grouped_row.data(), routing.weight.data(), routing.experts_per_token, width, routing.n * width, x);
+}
+
+}  // namespace gptoss::cuda

@@ -1,0 +1,144 @@
+// Products with few rows, bound by reading the weights: each warp takes two rows of weights and all rows of activations
+// of its block's tile, which stand in shared memory column tile by column tile. Float throughout; a row's sum runs over
+// its lane's blocks of 32 columns in order, then over the lanes.
+#include <algorithm>
+
+#include "backends/cuda/groups.cuh"
+#include "backends/cuda/launch.cuh"
+#include "base/check.h"
+
+namespace gptoss::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kTileBlocks = kWarp;  // blocks of 32 columns in a tile: one a lane
+// One more than 32, so that lanes that read the same column of different blocks meet different banks.
+constexpr int kBlockStride = 33;
+
+struct Arguments {
+  const float* x;
+  const int32_t* gather;
+  int64_t n;
+  const int32_t* offsets;
+  int groups;
+  const uint8_t* weight;
+  const uint8_t* scales;
+  int64_t rows, cols;
+  const float* bias;
+  float limit;
+  float* y;
+};
+
+/// Columns 1024 * tile … of the activations of `rows`, zeros past their end.
+template <int kRows>
+__device__ void LoadTile(const Arguments& a, const GroupRows& rows, int64_t tile, float* shared) {
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kTileBlocks * 32; i += kWarps * kWarp) {
+    const int row = i / (kTileBlocks * 32), in_tile = i % (kTileBlocks * 32);
+    const int64_t column = tile * kTileBlocks * 32 + in_tile, r = rows.begin + row;
+    float value = 0.0f;
+    if (r < rows.end && column < a.cols) value = a.x[(a.gather == nullptr ? r : a.gather[r]) * a.cols + column];
+    shared[(row * kTileBlocks + in_tile / 32) * kBlockStride + in_tile % 32] = value;
+  }
+}
+
+template <DType kDType, int kRows>
+__device__ void AddBlock(const Arguments& a, int64_t block, const float* x, float (&sums)[kRows]) {
+  float weights[32];
+  const float scale = LoadBlock<kDType>(a.weight, a.scales, block, weights);
+  GPTOSS_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    float sum = 0.0f;
+    GPTOSS_UNROLL
+    for (int i = 0; i < 32; ++i) sum = __fmaf_rn(weights[i], x[r * kTileBlocks * kBlockStride + i], sum);
+    sums[r] = __fmaf_rn(sum, scale, sums[r]);
+  }
+}
+
+template <Epilogue kEpilogue>
+__device__ void Write(const Arguments& a, int group, int64_t r, int64_t row, float first, float second) {
+  if (a.bias != nullptr) {
+    first += a.bias[group * a.rows + row];
+    if (row + 1 < a.rows) second += a.bias[group * a.rows + row + 1];
+  }
+  if constexpr (kEpilogue == Epilogue::kSwiglu) {
+    a.y[r * (a.rows / 2) + row / 2] = Swiglu(first, second, a.limit);
+    return;
+  }
+  float* y = a.y + r * a.rows + row;
+  y[0] = kEpilogue == Epilogue::kAdd ? y[0] + first : first;
+  if (row + 1 < a.rows) y[1] = kEpilogue == Epilogue::kAdd ? y[1] + second : second;
+}
+
+/// Grid: x pairs of weight rows by kWarps, y tiles of kRows activation rows.
+template <DType kDType, int kRows, Epilogue kEpilogue>
+__global__ void FewRowsKernel(Arguments a) {
+  GPTOSS_SHARED(float, shared);
+  const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kRows, blockIdx.y);
+  if (rows.begin >= rows.end) return;
+  const int64_t row = 2 * (static_cast<int64_t>(blockIdx.x) * kWarps + WarpInBlock());
+  const int64_t blocks = a.cols / 32, first_block = (rows.group * a.rows + row) * blocks;
+  float first[kRows] = {}, second[kRows] = {};
+  for (int64_t tile = 0; tile * kTileBlocks < blocks; ++tile) {
+    __syncthreads();
+    LoadTile<kRows>(a, rows, tile, shared);
+    __syncthreads();
+    const int64_t block = tile * kTileBlocks + Lane();
+    if (block >= blocks || row >= a.rows) continue;
+    const float* x = shared + Lane() * kBlockStride;
+    AddBlock<kDType, kRows>(a, first_block + block, x, first);
+    if (row + 1 < a.rows) AddBlock<kDType, kRows>(a, first_block + blocks + block, x, second);
+  }
+  if (row >= a.rows) return;
+  GPTOSS_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    const float one = WarpSum(first[r]), two = WarpSum(second[r]);
+    if (Lane() == 0 && rows.begin + r < rows.end) Write<kEpilogue>(a, rows.group, rows.begin + r, row, one, two);
+  }
+}
+
+template <DType kDType, int kRows>
+void LaunchFewRows(Stream stream, const Product& p) {
+  const Arguments a{
+      p.x,           p.gather,      p.n,    p.offsets, p.groups, Bytes(p.weight.data), Bytes(p.weight.scales),
+      p.weight.rows, p.weight.cols, p.bias, p.limit,   p.y};
+  const dim3 grid{BlocksFor(p.weight.rows, 2 * kWarps),
+                  static_cast<unsigned>(MostTiles(p.n, p.groups, kRows, p.offsets != nullptr)), 1};
+  const size_t shared = sizeof(float) * kRows * kTileBlocks * kBlockStride;
+  switch (p.epilogue) {
+    case Epilogue::kStore:
+      return Launch(stream, grid, kWarps * kWarp, shared, FewRowsKernel<kDType, kRows, Epilogue::kStore>, a);
+    case Epilogue::kAdd:
+      return Launch(stream, grid, kWarps * kWarp, shared, FewRowsKernel<kDType, kRows, Epilogue::kAdd>, a);
+    case Epilogue::kSwiglu:
+      return Launch(stream, grid, kWarps * kWarp, shared, FewRowsKernel<kDType, kRows, Epilogue::kSwiglu>, a);
+  }
+}
+
+template <DType kDType>
+void ChooseRows(Stream stream, const Product& p) {
+  if (p.most_in_group <= 1) return LaunchFewRows<kDType, 1>(stream, p);
+  if (p.most_in_group <= 4) return LaunchFewRows<kDType, 4>(stream, p);
+  LaunchFewRows<kDType, 8>(stream, p);
+}
+
+}  // namespace
+
+void FewRows(Stream stream, const Product& product) {
+  if (product.n == 0) return;
+  switch (product.weight.dtype) {
+    case DType::kF32:
+      return ChooseRows<DType::kF32>(stream, product);
+    case DType::kF16:
+      return ChooseRows<DType::kF16>(stream, product);
+    case DType::kBF16:
+      return ChooseRows<DType::kBF16>(stream, product);
+    case DType::kQ8_0:
+      return ChooseRows<DType::kQ8_0>(stream, product);
+    case DType::kMxfp4:
+      return ChooseRows<DType::kMxfp4>(stream, product);
+    case DType::kU8:
+      GPTOSS_CHECK(false);
+  }
+}
+
+}  // namespace gptoss::cuda

@@ -1,0 +1,50 @@
+// How blocks of a product find the group and the rows that are theirs: offsets are on the device only.
+#pragma once
+
+#include "backends/cuda/device_code.cuh"
+
+namespace gptoss::cuda {
+
+/// Rows begin … end - 1 of group `group`; empty when there is nothing left to do.
+struct GroupRows {
+  int group = 0;
+  int64_t begin = 0, end = 0;
+};
+
+/// Tile number `wanted`, counted over all groups, each of which has ceil(rows / tile_rows) tiles. Called by all lanes
+/// of a warp; the groups are scanned 32 at a time.
+__device__ inline GroupRows FindTile(const int32_t* offsets, int groups, int64_t n, int64_t tile_rows, int64_t wanted) {
+  if (offsets == nullptr) {
+    const int64_t begin = wanted * tile_rows;
+    return {0, begin < n ? begin : n, begin + tile_rows < n ? begin + tile_rows : n};
+  }
+  int64_t before = 0;
+  for (int first = 0; first < groups; first += kWarp) {
+    const int group = first + Lane();
+    const int64_t begin = group < groups ? offsets[group] : 0, end = group < groups ? offsets[group + 1] : 0;
+    const auto tiles = static_cast<int>((end - begin + tile_rows - 1) / tile_rows);
+    int sum = tiles;  // inclusive over the lanes
+    for (int distance = 1; distance < kWarp; distance *= 2) {
+      const int other = __shfl_sync(kAllLanes, sum, (Lane() - distance) & (kWarp - 1));
+      if (Lane() >= distance) sum += other;
+    }
+    const unsigned holders = __ballot_sync(kAllLanes, wanted < before + sum ? 1 : 0);
+    if (holders != 0) {
+      const int lane = __ffs(holders) - 1;
+      const int64_t in_group = wanted - before - __shfl_sync(kAllLanes, sum - tiles, lane);
+      const int64_t from = __shfl_sync(kAllLanes, begin, lane) + in_group * tile_rows;
+      const int64_t to = __shfl_sync(kAllLanes, end, lane);
+      return {first + lane, from, from + tile_rows < to ? from + tile_rows : to};
+    }
+    before += __shfl_sync(kAllLanes, sum, kWarp - 1);
+  }
+  return {};
+}
+
+/// At most this many tiles, whatever the offsets are.
+inline int64_t MostTiles(int64_t n, int groups, int64_t tile_rows, bool grouped) {
+  const int64_t whole = (n + tile_rows - 1) / tile_rows;
+  return grouped ? whole + (groups < n ? groups : n) : whole;
+}
+
+}  // namespace gptoss::cuda

@@ -1,0 +1,77 @@
+// The kernels as host functions: each puts its work on a stream and returns. All pointers are to the device's memory,
+// except where an argument says "host".
+#pragma once
+
+#include <cstdint>
+
+#include "ops/ops.h"
+
+namespace gptoss::cuda {
+
+using Stream = void*;  // a cudaStream_t; nothing in the emulator
+
+/// x [n, table.cols] = rows `tokens` [n] of the table.
+void EmbedLookup(Stream stream, const WeightMatrix& table, const int32_t* tokens, int64_t n, float* x);
+
+void RmsNorm(Stream stream, const RmsNormArgs& args);
+
+enum class Epilogue {
+  kStore,   // y = product + bias
+  kAdd,     // y += product + bias
+  kSwiglu,  // rows 2i and 2i + 1 are gate and up: y [rows / 2] = swiglu of them
+};
+
+/// y[r] = W_g x[gather[r]] + bias_g for the rows r of each group g, groups being experts. Without offsets all n rows
+/// are of group 0.
+struct Product {
+  const float* x = nullptr;          // [rows of x, weight.cols]
+  const int32_t* gather = nullptr;   // [n] row of x; null: r itself
+  int64_t n = 0;                     // rows of y
+  int64_t most_in_group = 0;         // no group has more rows
+  const int32_t* offsets = nullptr;  // [groups + 1]
+  int groups = 1;
+  WeightMatrix weight;          // row-major
+  const float* bias = nullptr;  // [groups, weight.rows] or null
+  Epilogue epilogue = Epilogue::kStore;
+  float limit = 0;     // of kSwiglu
+  float* y = nullptr;  // [n, weight.rows], or half as wide with kSwiglu
+};
+
+/// Float throughout. Each weight is read once for eight rows. A row's result does not depend on the others.
+void FewRows(Stream stream, const Product& product);
+
+/// On tensor cores, activations as the sum of two BF16. For MXFP4, Q8_0 and BF16 weights. A row's result does not
+/// depend on the others, but differs from FewRows' in rounding.
+void ManyRows(Stream stream, const Product& product);
+bool ManyRowsTakes(const WeightMatrix& weight);
+
+/// h [rows, width] = swiglu of pre [rows, 2 * width].
+void SwigluRows(Stream stream, const float* pre, int64_t rows, int64_t width, float limit, float* h);
+
+/// Rotates q and k of qkv [n, (heads + 2 kv_heads) * head_dim], appends k and v at args.slots (here: device), writes q.
+void RopeAppend(Stream stream, const QkvRopeArgs& args, const int32_t* slots, const float* qkv);
+
+/// Where each row of a batch stands.
+struct RowPlaces {
+  const int32_t* sequence = nullptr;      // [n]
+  const int32_t* position = nullptr;      // [n]
+  const int32_t* block_tables = nullptr;  // [sequences, blocks_per_sequence]
+  int blocks_per_sequence = 0;
+};
+
+/// Positions whose scores are summed apart and then joined, aligned to absolute positions.
+inline constexpr int kAttentionChunk = 512;
+/// Floats of scratch that Attention needs for n rows of sequences of at most `longest` positions; 0 when a row's chunks
+/// are taken by one block one after the other.
+int64_t AttentionScratch(const AttentionArgs& args, int64_t n, int longest);
+/// head_dim at most 128.
+void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
+               float* scratch);
+
+/// Chooses experts from logits [n, experts] and fills the whole routing. At most 1024 experts.
+void Route(Stream stream, const float* logits, const Routing& routing);
+
+/// x[t] += sum over j of weight[t, j] * y[row(t, j)], y [n * k, width].
+void CombineExperts(Stream stream, const Routing& routing, const float* y, int64_t width, float* x);
+
+}  // namespace gptoss::cuda

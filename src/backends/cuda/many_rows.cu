@@ -1,0 +1,215 @@
+// Products with many rows on tensor cores (mma.sync, from sm_80 on). A block computes 64 rows of activations by 64 rows
+// of weights, 32 columns at a time, in four warps of 32 by 32. Weights become BF16 without their scales, which is exact
+// for MXFP4's and Q8_0's integers and for BF16; the product of a block of 32 columns is scaled when it is added to the
+// sum. Activations become two BF16 that add up to 16 bits of mantissa.
+//
+// Fragments of m16n8k16 as the PTX manual has them ("Matrix Fragments for mma.m16n8k16 with floating point type").
+#include <algorithm>
+
+#include "backends/cuda/groups.cuh"
+#include "backends/cuda/launch.cuh"
+#include "base/check.h"
+
+namespace gptoss::cuda {
+namespace {
+
+constexpr int kTile = 64;      // rows of activations, and rows of weights
+constexpr int kDepth = 32;     // columns at a time
+constexpr int kStride = 40;    // of a row in shared memory: 80 bytes, so that a fragment's loads meet all banks once
+constexpr int kThreads = 128;  // four warps
+
+struct Arguments {
+  const float* x;
+  const int32_t* gather;
+  int64_t n;
+  const int32_t* offsets;
+  int groups;
+  const uint8_t* weight;
+  const uint8_t* scales;
+  int64_t rows, cols;
+  const float* bias;
+  float limit;
+  float* y;
+};
+
+struct SharedTiles {
+  uint16_t high[kTile * kStride];  // activations
+  uint16_t low[kTile * kStride];
+  uint16_t weight[kTile * kStride];
+  float scale[kTile];  // of the 32 columns at hand, by weight row
+};
+
+#if defined(__CUDACC__)
+/// d += a b, a [16, 16], b [16, 8].
+__device__ inline void Mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#else
+void Mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  struct Registers {
+    uint32_t a[4], b[2];
+  };
+  const Registers mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  const std::byte* lanes = WarpExchange(&mine, sizeof(mine));
+  const auto half = [](uint32_t pair, int which) {
+    return Bf16ToFloat(static_cast<uint16_t>(pair >> (16 * which) & 0xFFFFu));
+  };
+  for (int i = 0; i < 4; ++i) {
+    const int row = Lane() / 4 + 8 * (i / 2), column = 2 * (Lane() % 4) + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      // The lane and register that hold a[row, k] and b[k, column].
+      const auto holder = LaneValue<Registers>(lanes, 4 * (row % 8) + k % 8 / 2);
+      const auto other = LaneValue<Registers>(lanes, 4 * column + k % 8 / 2);
+      d[i] += half(holder.a[row / 8 + 2 * (k / 8)], k % 2) * half(other.b[k / 8], k % 2);
+    }
+  }
+}
+#endif
+
+/// Columns kDepth * step … of the tile's activations, zeros for rows past the end.
+__device__ void LoadActivations(const Arguments& a, const GroupRows& rows, int64_t step, SharedTiles& tiles) {
+  for (int i = static_cast<int>(threadIdx.x); i < kTile * kDepth / 4; i += kThreads) {
+    const int row = i / (kDepth / 4), part = i % (kDepth / 4);
+    const int64_t r = rows.begin + row;
+    float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (r < rows.end) {
+      const int64_t from = a.gather == nullptr ? r : a.gather[r];
+      four = reinterpret_cast<const float4*>(a.x + from * a.cols + step * kDepth)[part];
+    }
+    const float values[4] = {four.x, four.y, four.z, four.w};
+    for (int j = 0; j < 4; ++j) {
+      const uint16_t high = FloatToBf16(values[j]);
+      tiles.high[row * kStride + 4 * part + j] = high;
+      tiles.low[row * kStride + 4 * part + j] = FloatToBf16(values[j] - Bf16ToFloat(high));
+    }
+  }
+}
+
+/// One thread a row of weights.
+template <DType kDType>
+__device__ void LoadWeights(const Arguments& a, int group, int64_t first_row, int64_t step, SharedTiles& tiles) {
+  const auto row = static_cast<int>(threadIdx.x);
+  if (row >= kTile) return;
+  float values[32] = {}, scale = 0.0f;
+  if (first_row + row < a.rows) {
+    const int64_t block = (group * a.rows + first_row + row) * (a.cols / kDepth) + step;
+    scale = LoadBlock<kDType>(a.weight, a.scales, block, values);
+  }
+  for (int i = 0; i < 32; ++i) tiles.weight[row * kStride + i] = FloatToBf16(values[i]);
+  tiles.scale[row] = scale;
+}
+
+__device__ inline uint32_t Pair(const uint16_t* values) { return *reinterpret_cast<const uint32_t*>(values); }
+
+/// Adds the product of the 32 columns at hand to a warp's sums [2 tiles of 16 rows][4 tiles of 8 weight rows].
+__device__ void AddTiles(const SharedTiles& tiles, int row0, int column0, float (&sums)[2][4][4]) {
+  const int group = Lane() / 4, pair = 2 * (Lane() % 4);
+  GPTOSS_UNROLL
+  for (int n = 0; n < 4; ++n) {
+    uint32_t b[2][2];
+    const uint16_t* w = tiles.weight + (column0 + 8 * n + group) * kStride + pair;
+    for (int k = 0; k < 2; ++k) {
+      b[k][0] = Pair(w + 16 * k);
+      b[k][1] = Pair(w + 16 * k + 8);
+    }
+    GPTOSS_UNROLL
+    for (int m = 0; m < 2; ++m) {
+      float product[4] = {};
+      for (int part = 0; part < 4; ++part) {  // low before high: small terms first
+        const int k = part % 2, offset = (row0 + 16 * m + group) * kStride + 16 * k + pair;
+        const uint16_t* x = (part < 2 ? tiles.low : tiles.high) + offset;
+        const uint32_t a[4] = {Pair(x), Pair(x + 8 * kStride), Pair(x + 8), Pair(x + 8 * kStride + 8)};
+        Mma(product, a, b[k]);
+      }
+      for (int i = 0; i < 4; ++i) {
+        sums[m][n][i] = __fmaf_rn(product[i], tiles.scale[column0 + 8 * n + pair + i % 2], sums[m][n][i]);
+      }
+    }
+  }
+}
+
+template <Epilogue kEpilogue>
+__device__ void WritePair(const Arguments& a, int group, int64_t r, int64_t row, float first, float second) {
+  const bool both = row + 1 < a.rows;
+  if (a.bias != nullptr) {
+    first += a.bias[group * a.rows + row];
+    if (both) second += a.bias[group * a.rows + row + 1];
+  }
+  if constexpr (kEpilogue == Epilogue::kSwiglu) {
+    a.y[r * (a.rows / 2) + row / 2] = Swiglu(first, second, a.limit);
+    return;
+  }
+  float* y = a.y + r * a.rows + row;
+  y[0] = kEpilogue == Epilogue::kAdd ? y[0] + first : first;
+  if (both) y[1] = kEpilogue == Epilogue::kAdd ? y[1] + second : second;
+}
+
+/// Grid: x tiles of weight rows, y tiles of activation rows.
+template <DType kDType, Epilogue kEpilogue>
+__global__ void ManyRowsKernel(Arguments a) {
+  GPTOSS_SHARED(SharedTiles, tiles);
+  const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kTile, blockIdx.y);
+  if (rows.begin >= rows.end) return;
+  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kTile;
+  const int row0 = WarpInBlock() / 2 * 32, column0 = WarpInBlock() % 2 * 32;
+  float sums[2][4][4] = {};
+  for (int64_t step = 0; step < a.cols / kDepth; ++step) {
+    __syncthreads();
+    LoadActivations(a, rows, step, *tiles);
+    LoadWeights<kDType>(a, rows.group, first_row, step, *tiles);
+    __syncthreads();
+    AddTiles(*tiles, row0, column0, sums);
+  }
+  GPTOSS_UNROLL
+  for (int m = 0; m < 2; ++m) {
+    for (int n = 0; n < 4; ++n) {
+      for (int half = 0; half < 2; ++half) {
+        const int64_t r = rows.begin + row0 + 16 * m + 8 * half + Lane() / 4;
+        const int64_t row = first_row + column0 + 8 * n + 2 * (Lane() % 4);
+        if (r >= rows.end || row >= a.rows) continue;
+        WritePair<kEpilogue>(a, rows.group, r, row, sums[m][n][2 * half], sums[m][n][2 * half + 1]);
+      }
+    }
+  }
+}
+
+template <DType kDType>
+void LaunchManyRows(Stream stream, const Product& p) {
+  const Arguments a{
+      p.x,           p.gather,      p.n,    p.offsets, p.groups, Bytes(p.weight.data), Bytes(p.weight.scales),
+      p.weight.rows, p.weight.cols, p.bias, p.limit,   p.y};
+  const dim3 grid{BlocksFor(p.weight.rows, kTile),
+                  static_cast<unsigned>(MostTiles(p.n, p.groups, kTile, p.offsets != nullptr)), 1};
+  switch (p.epilogue) {
+    case Epilogue::kStore:
+      return Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType, Epilogue::kStore>, a);
+    case Epilogue::kAdd:
+      return Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType, Epilogue::kAdd>, a);
+    case Epilogue::kSwiglu:
+      return Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType, Epilogue::kSwiglu>, a);
+  }
+}
+
+}  // namespace
+
+bool ManyRowsTakes(const WeightMatrix& weight) {
+  return weight.dtype == DType::kMxfp4 || weight.dtype == DType::kQ8_0 || weight.dtype == DType::kBF16;
+}
+
+void ManyRows(Stream stream, const Product& product) {
+  GPTOSS_CHECK(ManyRowsTakes(product.weight));
+  if (product.n == 0) return;
+  switch (product.weight.dtype) {
+    case DType::kMxfp4:
+      return LaunchManyRows<DType::kMxfp4>(stream, product);
+    case DType::kQ8_0:
+      return LaunchManyRows<DType::kQ8_0>(stream, product);
+    default:
+      return LaunchManyRows<DType::kBF16>(stream, product);
+  }
+}
+
+}  // namespace gptoss::cuda
