@@ -10,7 +10,9 @@ packages=(
   libssl-dev libutf8proc-dev libzstd-dev nlohmann-json3-dev
 )
 if [[ "${1:-}" == "--test" ]]; then
-  packages+=(clang clang-format libgtest-dev libgmock-dev nodejs npm python3 python3-numpy)
+  # libtest-json-schema-acceptance-perl has the official JSON Schema Test Suite of every draft.
+  packages+=(clang clang-format libgtest-dev libgmock-dev libtest-json-schema-acceptance-perl nodejs npm python3
+             python3-numpy)
 fi
 if [[ "${1:-}" == "--aarch64" ]]; then
   packages=(cmake ninja-build g++-aarch64-linux-gnu qemu-user-static

@@ -23,6 +23,9 @@ struct MachineLimits {
   size_t max_set = 2048;          // positions that one state may hold: bounds the work of a byte
   size_t max_rows = 32'768;       // 1 KB each; recomputed after being dropped
   size_t max_masks = 512;         // 25 KB each for 201088 tokens; recomputed after being dropped
+  // Fewer tokens than these are walked about as fast as a table is applied, or as another state's mask is corrected.
+  uint32_t min_for_table = 192;
+  uint32_t min_for_difference = 4096;
 };
 
 /// A compiled grammar with what was learnt by using it; shared by all its matchers. Thread-safe.
@@ -175,7 +178,7 @@ class Machine {
   // rule, of a frame's rest after the rule that it called, of a state.
   std::vector<uint32_t> node_need_, rule_need_, frame_need_, state_need_;
   uint32_t longest_need_ = 0;  // of a node
-  bool narrowed_ = false;      // the mask being filled lacks a token for its need
+  bool narrowed_ = false;      // in some way to read the text a token was left out for its need
   uint32_t seen_need_ = 0;     // the largest need met since it was set to 0
   // Kept between calls for their memory.
   SmallSet visited_, entered_;

@@ -10,9 +10,6 @@ namespace {
 
 // More repetitions at once than this are rarer than the tables for them are worth.
 constexpr size_t kMaxUnitsAtOnce = 8;
-// Fewer tokens than these are walked about as fast as a mask is corrected, or as a table is applied.
-constexpr uint32_t kManyTokens = 4096;
-constexpr uint32_t kManyBelow = 192;
 // A character takes at most 6 bytes ("\u001f"), after which two ways to read it are one state.
 constexpr int kMaxAlikeDepth = 8;
 
@@ -61,7 +58,7 @@ void Machine::AddWalk(StateId state, TriePlace from, std::span<uint64_t> mask, u
     if (node.value_begin != node.own_end && Within(to, most_need)) {
       for (uint32_t v = node.value_begin; v < node.own_end; ++v) SetBit(mask, tokens_->token(v));
     }
-    if (node.end - node.own_end < kManyBelow || !states_[to].has_unit) return true;
+    if (node.end - node.own_end < limits_.min_for_table || !states_[to].has_unit) return true;
     std::vector<Config> rest;
     if (!AddUnits(to, place, mask, most_need, &rest)) return true;
     if (!rest.empty() && !overflow_) AddWalk(InternState(rest, false), place, mask, most_need);
@@ -110,7 +107,7 @@ Machine::StateId Machine::BaseOf(StateId state) {
   }
   if (sums.empty()) return kDead;
   const auto [base, tokens] = *std::ranges::max_element(sums, {}, &std::pair<StateId, uint32_t>::second);
-  if (tokens < kManyTokens || base == state || !states_[base].has_unit) return kDead;
+  if (tokens < limits_.min_for_difference || base == state || !states_[base].has_unit) return kDead;
   // Its own first bytes must lead back to it: then it agrees with what `state` leads to.
   const Row& after = RowOf(base);
   uint32_t back = 0, most = 0;
@@ -291,6 +288,12 @@ Status Machine::FillMaskWithin(StateId state, std::span<uint64_t> mask, uint32_t
   std::fill(mask.begin(), mask.end(), 0);
   AddMask(state, mask, most_need, /*by_difference=*/true);
   if (narrowed != nullptr) *narrowed = narrowed_;
+  if (narrowed != nullptr && narrowed_) {
+    // A token left out of one way to read the text may have come in by another.
+    std::vector<uint64_t> all(mask.size(), 0);
+    AddMask(state, all, kUnbounded, /*by_difference=*/true);
+    *narrowed = !std::ranges::equal(all, mask);
+  }
   if (!overflow_) return {};
   std::fill(mask.begin(), mask.end(), 0);
   return Failure();
