@@ -42,8 +42,12 @@ Result<std::unique_ptr<AdapterWeights>> LoadAdapters(const ModelFlags& flags, co
   return AdapterWeights::Make(layouts, values);
 }
 
-Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options) {
-  const uint64_t available = AvailableMemory();
+Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
+                       const Device* device) {
+  uint64_t available = device == nullptr ? AvailableMemory() : device->free_bytes();
+  // A GPU holds the embedding, too, which the host reads from the file.
+  const uint64_t embedding = device == nullptr ? 0 : PlanWeights(checkpoint, DenseOf(flags)).mapped_embedding;
+  available -= std::min(available, embedding);
   const MemoryPlan plan = PlanMemory(checkpoint, DenseOf(flags), options, available);
   if (plan.total() <= available) return Status();
   std::string advice = "close other programs or use a machine with more memory";
@@ -77,7 +81,7 @@ void AddModelFlags(CLI::App& command, ModelFlags* flags) {
   command.add_flag("--exact", flags->exact, "Weights as stored, float arithmetic and float cache: slower");
   command.add_option("-t,--threads", flags->threads, "Threads (default: one per core)")->check(CLI::Range(0, 1024));
   command.add_option("--cpu", flags->cpu, "Instruction set to use (see gptoss info)");
-  command.add_option("--device", flags->device, "Where to compute: cpu")
+  command.add_option("--device", flags->device, "Where to compute: cpu, or cuda (the first GPU)")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   command.add_option("--chunk", flags->chunk, "Prompt tokens of one forward pass")
@@ -106,9 +110,6 @@ int ThreadsOf(const ModelFlags& flags) {
 }
 
 Result<const Ops*> OpsOf(const ModelFlags& flags) {
-  if (flags.device == "cuda") {
-    return Unsupported("--device cuda: this build has no CUDA backend; use --device cpu");
-  }
   if (flags.cpu == "reference") return &ReferenceOps();
   return CpuOps(flags.cpu, flags.exact ? Precision::kExact : Precision::kFast);
 }
@@ -127,14 +128,24 @@ Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags) 
 Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   auto session = std::make_unique<ModelSession>();
-  GPTOSS_ASSIGN_OR_RETURN(session->ops, OpsOf(flags));
+  if (flags.device == "cuda") {
+    auto gpu = OpenCuda(0, flags.exact ? Precision::kExact : Precision::kFast);
+    if (!gpu.ok()) return gpu.status().WithContext("--device cuda");
+    session->device = std::move(gpu->device);
+    session->ops = gpu->ops;
+    if (!flags.adapters.empty())
+      return Unsupported("--adapter: adapters are for --device cpu; merge it with gptoss convert");
+  } else {
+    GPTOSS_ASSIGN_OR_RETURN(session->ops, OpsOf(flags));
+  }
   GPTOSS_ASSIGN_OR_RETURN(session->checkpoint, OpenModelArgument(flags.model));
   const RunnerOptions options = RunnerOptionsOf(flags, session->checkpoint->config());
-  GPTOSS_RETURN_IF_ERROR(CheckThatItFits(*session->checkpoint, flags, options));
+  GPTOSS_RETURN_IF_ERROR(CheckThatItFits(*session->checkpoint, flags, options, session->device.get()));
   session->pool = std::make_unique<ThreadPool>(ThreadsOf(flags));
   LoadProgress progress(PlanWeights(*session->checkpoint, DenseOf(flags)).total(), flags.quiet);
   GPTOSS_ASSIGN_OR_RETURN(session->weights, LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress,
-                                                        session->ops->weight_layout));
+                                                        session->ops->weight_layout,
+                                                        session->device == nullptr ? HostDevice() : *session->device));
   progress.Finish();
   GPTOSS_ASSIGN_OR_RETURN(session->adapter, LoadAdapters(flags, session->checkpoint->config()));
   session->model = std::make_unique<GptOss>(session->weights, *session->ops, session->adapter.get());

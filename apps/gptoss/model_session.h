@@ -40,7 +40,7 @@ DensePrecision DenseOf(const ModelFlags& flags);
 /// The context is clamped to what the model has.
 RunnerOptions RunnerOptionsOf(const ModelFlags& flags, const ModelConfig& config);
 int ThreadsOf(const ModelFlags& flags);
-/// On failure: kUnsupported for a device that this build does not have, or what CpuOps says.
+/// The table of the CPU. On failure: what CpuOps says.
 Result<const Ops*> OpsOf(const ModelFlags& flags);
 
 /// The tokenizer that belongs to the model: --tokenizer, else the vocabulary that comes with it (in a GGUF or packed
@@ -50,6 +50,7 @@ Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags);
 /// A loaded model. Members are in order of construction; each may point into those before it.
 struct ModelSession {
   std::shared_ptr<const Checkpoint> checkpoint;
+  std::unique_ptr<Device> device;  // null: the host
   std::unique_ptr<ThreadPool> pool;
   const Ops* ops = nullptr;
   ModelWeights weights;

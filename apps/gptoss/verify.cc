@@ -52,12 +52,19 @@ int RunVerify(const VerifyFlags& flags) {
   if (!session.ok()) return Fail(session.status());
   VerifyOptions options = flags.options;
   options.kv_dtype = flags.model.exact ? DType::kF32 : DType::kBF16;
+  ModelWeights on_host;
+  if ((*session)->device != nullptr) {
+    auto loaded = LoadWeights((*session)->checkpoint, DenseOf(flags.model), *(*session)->pool);
+    if (!loaded.ok()) return Fail(loaded.status());
+    on_host = *std::move(loaded);
+  }
   ProgressBar bar("verifying", options.positions.size(), ProgressUnit::kCount, flags.model.quiet);
-  const auto report =
-      VerifyOps((*session)->weights, *(*session)->ops, ReferenceOps(), *(*session)->pool, options, [&](int done, int) {
-        bar.Update(static_cast<uint64_t>(done));
-        return true;
-      });
+  const auto report = VerifyOps((*session)->weights, *(*session)->ops, ReferenceOps(), *(*session)->pool, options,
+                                [&](int done, int) {
+                                  bar.Update(static_cast<uint64_t>(done));
+                                  return true;
+                                },
+                                (*session)->device == nullptr ? nullptr : &on_host);
   bar.Finish();
   if (!report.ok()) return Fail(report.status());
   if (flags.json) {

@@ -1,11 +1,13 @@
-// The CPU instruction sets this build has kernels for, and the choice among them.
+// The CPU instruction sets this build has kernels for, the GPUs it can use, and the choice among them.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "ops/ops.h"
+#include "parallel/device.h"
 
 namespace gptoss {
 
@@ -25,5 +27,14 @@ enum class Precision {
 /// The op table for `target` ("" = the best available, or what GPTOSS_CPU names). On failure: kInvalidArgument listing
 /// the targets, kUnsupported when this machine cannot run it.
 Result<const Ops*> CpuOps(const std::string& target, Precision precision);
+
+struct Accelerator {
+  std::unique_ptr<Device> device;
+  const Ops* ops = nullptr;  // work in memory of the device
+};
+
+/// CUDA's GPU number `index`. On failure: kUnsupported when this build has no CUDA backend, there is no driver or no
+/// such GPU, or it is too old; kResourceExhausted.
+Result<Accelerator> OpenCuda(int index, Precision precision);
 
 }  // namespace gptoss

@@ -73,16 +73,34 @@ void FillCache(const KvMemory& kv, const ModelConfig& config, int blocks, const 
   });
 }
 
-ProbeRun RunProbe(const ModelWeights& weights, const Ops& ops, const ForwardBatch& batch, const KvMemory& kv,
-                  ThreadPool& pool) {
+/// A copy of `kv` where the weights' device can read it.
+Result<KvMemory> CopyToDevice(const KvMemory& kv, const ModelConfig& config, int blocks, DType dtype, Device& device) {
+  GPTOSS_ASSIGN_OR_RETURN(KvMemory copy, KvMemory::Allocate(config, dtype, {blocks, blocks}, device));
+  for (const KvGroup group : {KvGroup::kSliding, KvGroup::kFull}) {
+    std::vector<std::byte> bytes(kv.GroupBlockBytes(group));
+    for (int b = 0; b < blocks; ++b) {
+      kv.ReadBlock(group, b, bytes);
+      copy.WriteBlock(group, b, bytes);
+    }
+  }
+  return copy;
+}
+
+Result<ProbeRun> RunProbe(const ModelWeights& weights, const Ops& ops, const ForwardBatch& batch, const KvMemory& kv,
+                          ThreadPool& pool) {
   ProbeRun run;
   const GptOss model(weights, ops);
-  ScratchArena scratch;
+  Device& device = *weights.device;
+  ScratchArena scratch(device);
   ExecContext context{pool, scratch};
-  std::vector<float> hidden(batch.logit_rows.size() * weights.config.hidden_size);
-  model.Forward(context, batch, kv, hidden.data(), &run.recorder);
-  run.logits.resize(batch.logit_rows.size() * weights.config.vocab_size);
-  model.Unembed(context, hidden.data(), static_cast<int64_t>(batch.logit_rows.size()), run.logits.data());
+  const size_t rows = batch.logit_rows.size(), vocab = static_cast<size_t>(weights.config.vocab_size);
+  auto* hidden = scratch.Allocate<float>(rows * static_cast<size_t>(weights.config.hidden_size));
+  auto* logits = scratch.Allocate<float>(rows * vocab);
+  model.Forward(context, batch, kv, hidden, &run.recorder);
+  model.Unembed(context, hidden, static_cast<int64_t>(rows), logits);
+  run.logits.resize(rows * vocab);
+  device.Download(run.logits.data(), logits, run.logits.size() * sizeof(float));
+  GPTOSS_RETURN_IF_ERROR(device.Wait());
   return run;
 }
 
@@ -156,7 +174,9 @@ std::string Judge(const VerifyProbe& probe) {
 }  // namespace
 
 Result<VerifyReport> VerifyOps(const ModelWeights& weights, const Ops& ops, const Ops& reference, ThreadPool& pool,
-                               const VerifyOptions& options, const std::function<bool(int, int)>& progress) {
+                               const VerifyOptions& options, const std::function<bool(int, int)>& progress,
+                               const ModelWeights* reference_weights) {
+  if (reference_weights == nullptr) reference_weights = &weights;
   const ModelConfig& config = weights.config;
   VerifyReport report;
   std::vector<int> positions;
@@ -170,9 +190,13 @@ Result<VerifyReport> VerifyOps(const ModelWeights& weights, const Ops& ops, cons
     const int blocks = batch.kv[0].blocks_per_sequence;
     GPTOSS_ASSIGN_OR_RETURN(const KvMemory kv, KvMemory::Allocate(config, options.kv_dtype, {blocks, blocks}));
     FillCache(kv, config, blocks, options, pool);
+    KvMemory copy;
+    if (!weights.device->is_host()) {
+      GPTOSS_ASSIGN_OR_RETURN(copy, CopyToDevice(kv, config, blocks, options.kv_dtype, *weights.device));
+    }
     // Both runs write the same slots, and before reading them; nothing else in the cache changes.
-    ProbeRun want = RunProbe(weights, reference, batch, kv, pool);
-    ProbeRun got = RunProbe(weights, ops, batch, kv, pool);
+    GPTOSS_ASSIGN_OR_RETURN(ProbeRun want, RunProbe(*reference_weights, reference, batch, kv, pool));
+    GPTOSS_ASSIGN_OR_RETURN(ProbeRun got, RunProbe(weights, ops, batch, weights.device->is_host() ? kv : copy, pool));
     report.probes.push_back(CompareRuns(config, positions[i], options.tokens, want, got));
     if (report.failure.empty()) report.failure = Judge(report.probes.back());
   }

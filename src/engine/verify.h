@@ -36,8 +36,10 @@ struct VerifyReport {
 /// Runs each probe twice: earlier keys and values are the same random numbers in both (computing them would take hours
 /// on the reference path), then `tokens` tokens go through all layers. Passes when every probe has mean KL <= 1e-3 and
 /// no residual stream differs by more than 1e-2, rows whose experts differ at a near tie aside.
+/// The reference reads `reference_weights`, on the host; null: `weights` are there.
 /// On failure (of the run, not of the comparison): kResourceExhausted; kCancelled when `progress` returns false.
 Result<VerifyReport> VerifyOps(const ModelWeights& weights, const Ops& ops, const Ops& reference, ThreadPool& pool,
-                               const VerifyOptions& options, const std::function<bool(int done, int total)>& progress);
+                               const VerifyOptions& options, const std::function<bool(int done, int total)>& progress,
+                               const ModelWeights* reference_weights = nullptr);
 
 }  // namespace gptoss

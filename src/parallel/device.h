@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -18,6 +19,8 @@ class Device {
   /// Its memory is the machine's: host code may use its pointers as soon as an op returns.
   virtual bool is_host() const = 0;
 
+  /// Bytes that Allocate could give now, about; of the host nothing is said.
+  virtual uint64_t free_bytes() const { return 0; }
   /// Memory with the alignment of a page or better, contents undefined. On failure: kResourceExhausted.
   virtual Result<std::byte*> Allocate(size_t bytes) = 0;
   virtual void Free(std::byte* memory) = 0;

@@ -48,6 +48,10 @@ class CudaDevice : public Device {
   std::string name() const override { return gpu_.name; }
   bool is_host() const override { return false; }
 
+  uint64_t free_bytes() const override {
+    size_t free_bytes = 0, total = 0;
+    return cudaMemGetInfo(&free_bytes, &total) == cudaSuccess ? free_bytes : 0;
+  }
   Result<std::byte*> Allocate(size_t bytes) override {
     void* memory = nullptr;
     if (const auto error = cudaMalloc(&memory, bytes); error != cudaSuccess) {
