@@ -301,6 +301,8 @@ void EngineImpl::Step() {
   for (const uint64_t id : step.entered) {
     ActiveRequest& request = *requests_.at(id);
     if (!request.OnEnter(request.sequence().computed())) continue;
+    ++counts_.prompts;
+    if (request.usage().cached_tokens > 0) ++counts_.cached_prompts;
     counts_.prompt_tokens += static_cast<uint64_t>(request.usage().prompt_tokens);
     counts_.cached_tokens += static_cast<uint64_t>(request.usage().cached_tokens);
   }
@@ -385,6 +387,8 @@ void EngineImpl::Publish() {
   counts_.kv_blocks = pool.size();
   if (cache_ != nullptr) {
     counts_.cache_blocks = cache_->full_blocks();
+    counts_.cache_bytes = static_cast<uint64_t>(cache_->full_blocks()) * runner_.BlockBytes(KvGroup::kFull) +
+                          static_cast<uint64_t>(cache_->sliding_blocks()) * runner_.BlockBytes(KvGroup::kSliding);
     counts_.cache_checkpoints = cache_->checkpoints();
   }
   counts_.kv_blocks_used = pool.size() - pool.free_blocks();

@@ -81,8 +81,10 @@ struct EngineStats {
   int running = 0, waiting = 0;
   uint64_t requests = 0, finished = 0, preemptions = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0, steps = 0;
+  uint64_t prompts = 0, cached_prompts = 0;                          // entered; of them, those that began with a prefix
   int kv_blocks = 0, kv_blocks_used = 0;                             // of the full layers; those of the cache are used
   int cache_blocks = 0;                                              // of them, those of the cache
+  uint64_t cache_bytes = 0;                                          // of memory, windows included
   int cache_checkpoints = 0;                                         // places where a later prompt can go on
   uint64_t stored_files = 0, stored_bytes = 0, stored_rejected = 0;  // of cache_dir; rejected: damaged, so removed
 };

@@ -44,7 +44,10 @@ Connection::Connection(ConnectionHost& host) : host_(host), reader_(host.options
   last_read_ = last_write_ = request_begin_ = Clock::now();
 }
 
-void Connection::Start() { Handshake(); }
+void Connection::Start(bool crowded) {
+  crowded_ = crowded;
+  Handshake();
+}
 
 void Connection::OnReady(bool ok) {
   if (closed_) return;
@@ -118,7 +121,9 @@ bool Connection::Admit() {
   const bool origin_allowed = OriginAllowed(request.Header("origin"));
   origin_ = origin_allowed ? std::string(request.Header("origin")) : std::string();
   std::optional<ApiError> refusal;
-  if (!origin_allowed) {
+  if (crowded_) {
+    refusal = ApiError{503, "server_error", "too many connections are open; try again", {}, "overloaded", 1};
+  } else if (!origin_allowed) {
     refusal =
         ApiError{403, "invalid_request_error", "web pages of this origin may not use this server; see --cors-origin",
                  {},  "origin_not_allowed",    0};

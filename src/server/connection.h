@@ -89,7 +89,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   explicit Connection(ConnectionHost& host);
   virtual ~Connection() = default;
 
-  void Start();
+  /// `crowded`: whatever is asked, the answer is that there are too many connections.
+  void Start(bool crowded);
   /// Every now and then: timeouts.
   void Tick(Clock::time_point now);
   /// Closes unless a request is under way.
@@ -131,7 +132,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t out_at_ = 0;
   std::string urgent_;  // "100 Continue"
   bool ready_ = false, reading_ = false, writing_ = false, closed_ = false, lingering_ = false;
-  bool seen_ = false, admitted_ = false, refused_ = false;
+  bool seen_ = false, admitted_ = false, refused_ = false, crowded_ = false;
   uint64_t sent_ = 0, discarded_ = 0;
   Clock::time_point last_read_, last_write_, request_begin_, headers_done_, linger_begin_;
 };

@@ -34,6 +34,7 @@ using Local = asio::local::stream_protocol;
 
 constexpr std::chrono::milliseconds kTick{500};
 constexpr size_t kReadBytes = 16u << 10;
+constexpr size_t kToldNo = 64;
 
 class SocketConnection : public Connection {
  public:
@@ -115,7 +116,6 @@ class AsioServer : public HttpServer, public ConnectionHost {
         observer_(observer),
         workers_(static_cast<size_t>(options_.workers)),
         timer_(io_),
-        retry_(io_),
         id_prefix_(std::random_device{}()) {}
 
   ~AsioServer() override {
@@ -249,10 +249,11 @@ class AsioServer : public HttpServer, public ConnectionHost {
     acceptor.async_accept([this, &acceptor](error_code failure, auto socket) {
       if (draining_) return;
       if (failure) {
-        // Out of file descriptors, or a client that left at once: it must not end the server, nor spin.
-        retry_.expires_after(kTick / 5);
-        retry_.async_wait([this, &acceptor](error_code cancelled) {
-          if (!cancelled) Accept(acceptor);
+        // Out of file descriptors, or a client that left at once: it must not end the server, nor spin. Each acceptor
+        // has a timer of its own, for one that is set anew forgets who waited for it.
+        auto retry = std::make_shared<asio::steady_timer>(io_, kTick / 5);
+        retry->async_wait([this, &acceptor, retry](error_code) {
+          if (!draining_) Accept(acceptor);
         });
         return;
       }
@@ -261,7 +262,8 @@ class AsioServer : public HttpServer, public ConnectionHost {
         socket.set_option(Tcp::no_delay(true), ignored);
         socket.set_option(asio::socket_base::keep_alive(true), ignored);
       }
-      if (connections_.size() < options_.max_connections) Begin(Socket(std::move(socket)));
+      // Somewhat more are let in, only to be told so.
+      if (connections_.size() < options_.max_connections + kToldNo) Begin(Socket(std::move(socket)));
       Accept(acceptor);
     });
   }
@@ -275,7 +277,7 @@ class AsioServer : public HttpServer, public ConnectionHost {
     }
     connections_.insert(connection);
     count_ = connections_.size();
-    connection->Start();
+    connection->Start(connections_.size() > options_.max_connections);
   }
 
   void Tick() {
@@ -293,7 +295,6 @@ class AsioServer : public HttpServer, public ConnectionHost {
     error_code ignored;
     for (auto& acceptor : tcp_) acceptor.close(ignored);
     if (unix_ != nullptr) unix_->close(ignored);
-    retry_.cancel();
     for (const auto& connection : std::vector(connections_.begin(), connections_.end())) connection->CloseIfIdle();
     EndIfDrained();
   }
@@ -309,7 +310,7 @@ class AsioServer : public HttpServer, public ConnectionHost {
   HttpObserver& observer_;
   asio::io_context io_{1};
   asio::thread_pool workers_;
-  asio::steady_timer timer_, retry_;
+  asio::steady_timer timer_;
   std::unique_ptr<ssl::context> tls_;
   std::vector<Tcp::acceptor> tcp_;
   std::unique_ptr<Local::acceptor> unix_;

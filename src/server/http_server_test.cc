@@ -340,6 +340,25 @@ TEST_F(HttpServerTest, OptionsThatCannotWork) {
   EXPECT_NE(HttpServer::Create(taken, router_, observer_).status().message().find("--port"), std::string::npos);
 }
 
+TEST_F(HttpServerTest, MoreConnectionsThanAllowedAreToldSo) {
+  HttpServerOptions options;
+  options.max_connections = 1;
+  Begin(options);
+  auto first = std::make_unique<Client>(server_->address());
+  first->Say("GET /hello?name=a HTTP/1.1\r\nHost: x\r\n\r\n");
+  ASSERT_TRUE(first->ReadTo("hello a"));
+  const std::string refused = Ask("GET /hello HTTP/1.1\r\n" + std::string(kClose));
+  EXPECT_NE(refused.find("HTTP/1.1 503"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("Retry-After: 1"), std::string::npos);
+  first.reset();
+  std::string later;
+  for (int i = 0; i < 100 && later.find("200 OK") == std::string::npos; ++i) {
+    std::this_thread::sleep_for(milliseconds(20));  // until the server knows that the first has left
+    later = Ask("GET /hello HTTP/1.1\r\n" + std::string(kClose));
+  }
+  EXPECT_NE(later.find("200 OK"), std::string::npos);
+}
+
 TEST_F(HttpServerTest, PagesOfThisMachineMayAsk) {
   Begin();
   const std::string answer =

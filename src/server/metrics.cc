@@ -123,6 +123,15 @@ std::string Metrics::Text(const EngineStats& engine, size_t connections) const {
   gauge("gptoss_kv_blocks_used", "Blocks of the key-value cache that hold something.", engine.kv_blocks_used);
   counter("gptoss_prompt_tokens_total", "Tokens of prompts.", engine.prompt_tokens);
   counter("gptoss_cached_tokens_total", "Tokens of prompts that were not computed anew.", engine.cached_tokens);
+  counter("gptoss_prompts_total", "Prompts that were begun.", engine.prompts);
+  counter("gptoss_cached_prompts_total", "Prompts whose beginning was not computed anew.", engine.cached_prompts);
+  gauge("gptoss_prefix_cache_prefixes", "Places in earlier prompts where a later one can go on.",
+        engine.cache_checkpoints);
+  gauge("gptoss_prefix_cache_bytes", "Memory that earlier prompts take.", count(engine.cache_bytes));
+  gauge("gptoss_prefix_cache_disk_bytes", "Bytes in the folder of --cache-dir.", count(engine.stored_bytes));
+  gauge("gptoss_prefix_cache_disk_files", "Files in the folder of --cache-dir.", count(engine.stored_files));
+  counter("gptoss_prefix_cache_rejected_files_total", "Files of --cache-dir that were damaged.",
+          engine.stored_rejected);
   counter("gptoss_output_tokens_total", "Tokens sampled.", engine.output_tokens);
   counter("gptoss_engine_steps_total", "Forward passes.", engine.steps);
   counter("gptoss_preemptions_total", "Requests that had to make room and were computed again.", engine.preemptions);

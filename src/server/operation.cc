@@ -21,6 +21,7 @@ constexpr std::array kDescribed = {
     Described{"POST", "/v1/embeddings", "Refused: the models make none"},
     Described{"POST", "/v1/responses", "One response (OpenAI's Responses)"},
     Described{"POST", "/v1/responses/input_tokens", "Counts the tokens of a request of /v1/responses"},
+    Described{"POST", "/v1/responses/compact", "Makes a summary stand for what was said before"},
     Described{"GET", "/v1/responses/{}", "A stored response, or its stream"},
     Described{"DELETE", "/v1/responses/{}", "Forgets a stored response"},
     Described{"POST", "/v1/responses/{}/cancel", "Ends a response in the background"},

@@ -37,6 +37,7 @@ class TurnRun : public EngineListener {
     result.items = reader_.items();
     result.history = reader_.TakeHistory();
     result.end = EndOf(finish.reason, result.items);
+    if (result.end == TurnEnd::kStopSequence) result.stop = reader_.stop_match();
     listener_->OnFinish(result);
   }
 
@@ -85,9 +86,9 @@ class EngineTurnService : public TurnService {
     GPTOSS_ASSIGN_OR_RETURN(auto grammar, grammars_.Create(request, max_tokens, options_.answer_reserve));
     TurnReaderOptions reading;
     reading.stops = request.stops;
-    for (const Tool& tool : request.tools) {
-      reading.tools.push_back(NameOf(tool));
-      if (std::holds_alternative<CustomTool>(tool)) reading.custom_tools.push_back(NameOf(tool));
+    for (const ToolSpec& tool : request.tools) {
+      reading.tools.push_back(tool.name);
+      if (tool.input != ToolSpec::Input::kJson) reading.custom_tools.push_back(tool.name);
     }
     EngineRequest work;
     work.prompt = std::move(prompt.tokens);

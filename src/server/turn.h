@@ -10,33 +10,16 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "grammar/tool_grammar.h"
 #include "harmony/message.h"
 #include "json/json.h"
 #include "tokenizer/tokenizer.h"
 
 namespace gptoss::server {
-
-struct FunctionTool {
-  std::string name;  // bare: "get_weather"
-  std::string description;
-  std::optional<Json> parameters;  // a JSON Schema; absent: no arguments
-  bool strict = false;             // arguments follow the schema; else they are any JSON object
-};
-
-struct CustomTool {
-  enum class Format : uint8_t { kText, kRegex, kLark };
-  std::string name;
-  std::string description;
-  Format format = Format::kText;
-  std::string definition;  // of the regular expression or grammar
-};
-
-using Tool = std::variant<FunctionTool, CustomTool>;
 
 struct ToolChoice {
   enum class Kind : uint8_t { kAuto, kNone, kRequired };
@@ -61,7 +44,7 @@ struct HistoryMessage {
 struct TurnRequest {
   std::string instructions;             // of the developer
   std::vector<HistoryMessage> history;  // user's, assistant's and tools' messages; earlier reasoning is dropped by rule
-  std::vector<Tool> tools;
+  std::vector<ToolSpec> tools;
   ToolChoice tool_choice;
   AnswerFormat format;
   ReasoningEffort effort = ReasoningEffort::kMedium;
@@ -106,6 +89,7 @@ const char* TurnEndName(TurnEnd end);
 struct TurnResult {
   TurnEnd end = TurnEnd::kFailed;
   Status status;
+  std::string stop;                     // the stop sequence that ended the answer; empty: none did
   std::vector<TurnItem> items;          // in order
   std::vector<HistoryMessage> history;  // the same as messages with their tokens, for replay
   EngineUsage usage;

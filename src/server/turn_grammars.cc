@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "grammar/ebnf.h"
 #include "grammar/json_schema.h"
-#include "grammar/regex.h"
 #include "server/turn_prompt.h"
 
 namespace gptoss::server {
@@ -23,15 +21,9 @@ Status AsClientError(const Status& status) {
   return status.code() == StatusCode::kResourceExhausted ? Unsupported(status.message()) : status;
 }
 
-Result<Automaton> CompileText(bool lark, const std::string& text) {
-  return lark ? CompileLark(text) : CompileRegex(text);
-}
-
 }  // namespace
 
-Result<std::shared_ptr<Machine>> TurnGrammars::MachineOf(Language language, const std::string& text,
-                                                         const Json* schema) {
-  std::string key = std::to_string(static_cast<int>(language)) + text;
+Result<std::shared_ptr<Machine>> TurnGrammars::MachineOf(std::string key, const Maker& make) {
   {
     const std::lock_guard lock(mutex_);
     const auto found = by_key_.find(key);
@@ -44,14 +36,11 @@ Result<std::shared_ptr<Machine>> TurnGrammars::MachineOf(Language language, cons
       by_key_.erase(found);
     }
   }
-  auto automaton = language == Language::kJsonSchema   ? CompileJsonSchema(*schema)
-                   : language == Language::kJsonObject ? AnyJsonObject()
-                                                       : CompileText(language == Language::kLark, text);
-  if (!automaton.ok()) return AsClientError(automaton.status());
-  auto machine = Machine::Create(*std::move(automaton), tokens_);
+  auto machine = make();
+  if (!machine.ok()) return AsClientError(machine.status());
   const std::lock_guard lock(mutex_);
   if (by_key_.contains(key)) return machine;  // another request was faster
-  entries_.push_front({key, machine});
+  entries_.push_front({key, *machine});
   by_key_.emplace(std::move(key), entries_.begin());
   if (entries_.size() > kMostMachines) {
     by_key_.erase(entries_.back().key);
@@ -60,50 +49,35 @@ Result<std::shared_ptr<Machine>> TurnGrammars::MachineOf(Language language, cons
   return machine;
 }
 
-Result<TurnTool> TurnGrammars::ToolOf(const FunctionTool& tool) {
+Result<TurnTool> TurnGrammars::ToolOf(const ToolSpec& tool) {
   TurnTool out;
-  out.recipient = Recipient(tool.name);
-  static const Json kNoArguments = {
-      {"type", "object"}, {"properties", Json::object()}, {"additionalProperties", false}};
-  const bool strict = tool.strict || !tool.parameters.has_value();
-  const Json& schema = tool.parameters.has_value() ? *tool.parameters : kNoArguments;
-  auto machine = strict ? MachineOf(Language::kJsonSchema, WriteJson(schema), &schema)
-                        : MachineOf(Language::kJsonObject, {}, nullptr);
-  if (!machine.ok()) return machine.status().WithContext("the parameters of tool '" + tool.name + "'");
-  out.arguments = *std::move(machine);
-  return out;
-}
-
-Result<TurnTool> TurnGrammars::ToolOf(const CustomTool& tool) {
-  TurnTool out;
-  out.recipient = Recipient(tool.name);
-  out.json = false;
-  if (tool.format == CustomTool::Format::kText) return out;
-  auto machine = MachineOf(tool.format == CustomTool::Format::kLark ? Language::kLark : Language::kRegex,
-                           tool.definition, nullptr);
-  if (!machine.ok()) return machine.status().WithContext("the grammar of tool '" + tool.name + "'");
-  out.arguments = *std::move(machine);
+  out.recipient = tool.Recipient();
+  out.json = tool.input == ToolSpec::Input::kJson;
+  if (tool.input == ToolSpec::Input::kText) return out;
+  GPTOSS_ASSIGN_OR_RETURN(out.arguments, MachineOf("tool " + InputKey(tool), [&]() -> Result<std::shared_ptr<Machine>> {
+                            GPTOSS_ASSIGN_OR_RETURN(TurnTool made, CompileTool(tool, tokens_));
+                            return std::move(made.arguments);
+                          }));
   return out;
 }
 
 Result<std::shared_ptr<Machine>> TurnGrammars::AnswerOf(const AnswerFormat& format) {
-  switch (format.kind) {
-    case AnswerFormat::Kind::kText:
-      return std::shared_ptr<Machine>();
-    case AnswerFormat::Kind::kJsonObject:
-      return MachineOf(Language::kJsonObject, {}, nullptr);
-    case AnswerFormat::Kind::kJsonSchema:
-      break;
+  if (format.kind == AnswerFormat::Kind::kText) return std::shared_ptr<Machine>();
+  const auto compile = [&](Result<Automaton> automaton) -> Result<std::shared_ptr<Machine>> {
+    if (!automaton.ok()) return automaton.status().WithContext("the schema of the answer's format");
+    return Machine::Create(*std::move(automaton), tokens_);
+  };
+  if (format.kind == AnswerFormat::Kind::kJsonObject) {
+    return MachineOf("object", [&] { return compile(AnyJsonObject()); });
   }
-  auto machine = MachineOf(Language::kJsonSchema, WriteJson(format.schema), &format.schema);
-  return machine.ok() ? std::move(machine) : machine.status().WithContext("the schema of the answer's format");
+  return MachineOf("schema " + WriteJson(format.schema), [&] { return compile(CompileJsonSchema(format.schema)); });
 }
 
 Result<std::shared_ptr<const TurnGrammar>> TurnGrammars::Create(const TurnRequest& request, int max_tokens,
                                                                 int answer_reserve) {
   TurnOptions options;
-  for (const Tool& tool : request.tools) {
-    GPTOSS_ASSIGN_OR_RETURN(TurnTool made, std::visit([&](const auto& t) { return ToolOf(t); }, tool));
+  for (const ToolSpec& tool : request.tools) {
+    GPTOSS_ASSIGN_OR_RETURN(TurnTool made, ToolOf(tool));
     options.tools.push_back(std::move(made));
   }
   options.choice = request.tool_choice.kind == ToolChoice::Kind::kNone       ? gptoss::ToolChoice::kNone

@@ -2,6 +2,7 @@
 // same tools with every turn.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -28,14 +29,14 @@ class TurnGrammars {
   Result<std::shared_ptr<const TurnGrammar>> Create(const TurnRequest& request, int max_tokens, int answer_reserve);
 
  private:
-  enum class Language : uint8_t { kJsonSchema, kJsonObject, kRegex, kLark };
   struct Entry {
     std::string key;
     std::shared_ptr<Machine> machine;
   };
-  Result<std::shared_ptr<Machine>> MachineOf(Language language, const std::string& text, const Json* schema);
-  Result<TurnTool> ToolOf(const FunctionTool& tool);
-  Result<TurnTool> ToolOf(const CustomTool& tool);
+  using Maker = std::function<Result<std::shared_ptr<Machine>>()>;
+  /// The machine that is kept under `key`, else the one that `make` gives. Equal keys stand for equal languages.
+  Result<std::shared_ptr<Machine>> MachineOf(std::string key, const Maker& make);
+  Result<TurnTool> ToolOf(const ToolSpec& tool);
   /// Null for an answer of free text.
   Result<std::shared_ptr<Machine>> AnswerOf(const AnswerFormat& format);
 

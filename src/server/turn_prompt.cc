@@ -7,16 +7,15 @@ namespace {
 
 constexpr std::string_view kFunctions = "functions";
 
-ToolDescription Describe(const FunctionTool& tool) { return {tool.name, tool.description, tool.parameters}; }
-
 /// A tool of free text is declared as a function of one string; what its text must be stands in the description.
-ToolDescription Describe(const CustomTool& tool) {
+ToolDescription Describe(const ToolSpec& tool) {
+  if (tool.input == ToolSpec::Input::kJson) return {tool.name, tool.description, tool.parameters};
   std::string description = tool.description;
   const auto add = [&](const std::string& text) { description += (description.empty() ? "" : "\n") + text; };
   add("The input is plain text, not JSON.");
-  if (tool.format == CustomTool::Format::kRegex) {
+  if (tool.input == ToolSpec::Input::kRegex) {
     add("The input matches this regular expression as a whole:\n" + tool.definition);
-  } else if (tool.format == CustomTool::Format::kLark) {
+  } else if (tool.input == ToolSpec::Input::kLark) {
     add("The input follows this Lark grammar:\n" + tool.definition);
   }
   return {tool.name, std::move(description), Json{{"type", "string"}}};
@@ -37,9 +36,7 @@ Message DeveloperMessage(const TurnRequest& request) {
   if (!request.tools.empty()) {
     ToolNamespace& functions = content.tools[std::string(kFunctions)];
     functions.name = kFunctions;
-    for (const Tool& tool : request.tools) {
-      functions.tools.push_back(std::visit([](const auto& t) { return Describe(t); }, tool));
-    }
+    for (const ToolSpec& tool : request.tools) functions.tools.push_back(Describe(tool));
   }
   const AnswerFormat& format = request.format;
   if (format.kind == AnswerFormat::Kind::kJsonSchema) {
@@ -76,10 +73,6 @@ std::string Recipient(const std::string& bare_name) { return std::string(kFuncti
 std::string BareName(const std::string& recipient) {
   const std::string prefix = std::string(kFunctions) + ".";
   return recipient.starts_with(prefix) ? recipient.substr(prefix.size()) : recipient;
-}
-
-const std::string& NameOf(const Tool& tool) {
-  return std::visit([](const auto& t) -> const std::string& { return t.name; }, tool);
 }
 
 Result<TurnPrompt> BuildPrompt(const Renderer& renderer, const TurnRequest& request, const std::string& date) {

@@ -14,7 +14,6 @@ namespace gptoss::server {
 std::string Recipient(const std::string& bare_name);
 /// "get_weather" of "functions.get_weather"; other names as they are.
 std::string BareName(const std::string& recipient);
-const std::string& NameOf(const Tool& tool);
 
 struct TurnPrompt {
   std::vector<TokenId> tokens;

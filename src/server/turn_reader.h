@@ -33,6 +33,8 @@ class TurnReader {
   void Finish();
 
   bool stop_matched() const { return stops_.matched(); }
+  /// The stop sequence that was met; empty before.
+  std::string_view stop_match() const { return stops_.match(); }
   int reasoning_tokens() const { return reasoning_tokens_; }
   const std::vector<TurnItem>& items() const { return items_; }
   /// The messages with the tokens of those that were said to their end, which ends the reader.

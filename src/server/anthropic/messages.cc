@@ -21,8 +21,7 @@ void Create(const HttpRequest& http, const ApiContext& api, ReplayStore& replay,
   Status status = request.status();
   if (status.ok()) {
     auto output = std::make_unique<MessagesOutput>(
-        MessagesOutput::Options{request->model, request->stream, request->show_thinking, request->omit_thinking,
-                                request->turn.stops},
+        MessagesOutput::Options{request->model, request->stream, request->show_thinking, request->omit_thinking},
         responder);
     status = RunTurn(*api.turns, &replay, http.key_name, std::move(request->turn), responder, std::move(output));
   }

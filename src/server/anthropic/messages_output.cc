@@ -162,7 +162,7 @@ void MessagesOutput::Finish(const TurnResult& result) {
     return responder_->End();
   }
   message_["stop_reason"] = StopReason(result.end);
-  if (result.end == TurnEnd::kStopSequence && options_.stops.size() == 1) message_["stop_sequence"] = options_.stops[0];
+  if (!result.stop.empty()) message_["stop_sequence"] = result.stop;
   message_["usage"] = UsageJson(&result);
   if (!options_.stream) return SendJson(*responder_, 200, message_);
   Send("message_delta",

@@ -22,7 +22,6 @@ class MessagesOutput : public TurnOutput {
   struct Options {
     std::string model;
     bool stream = false, show_thinking = false, omit_thinking = false;
-    std::vector<std::string> stops;
   };
   MessagesOutput(Options options, std::shared_ptr<Responder> responder);
 

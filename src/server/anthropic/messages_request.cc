@@ -12,7 +12,6 @@
 namespace gptoss::server {
 namespace {
 
-constexpr int64_t kMaxInt = 1'000'000'000;
 constexpr char kNoImage[] = "[an image stood here; this model reads text only]";
 
 // Dated names: "web_search_20250305".
@@ -176,7 +175,7 @@ class MessageReader {
   std::map<std::string, std::string> calls_;  // id to the tool's name
 };
 
-Status ReadTools(FieldReader& body, std::vector<Tool>* out) {
+Status ReadTools(FieldReader& body, std::vector<ToolSpec>* out) {
   const Json* tools = body.Array("tools");
   if (tools == nullptr) return body.status();
   if (tools->size() > kMaxTools) return InvalidArgument("tools: more than " + std::to_string(kMaxTools) + " tools");
@@ -190,7 +189,7 @@ Status ReadTools(FieldReader& body, std::vector<Tool>* out) {
       return Unsupported(tool.Path("type") + ": tools of type " + Quoted(type) +
                          " are not available here; declare name, description and input_schema");
     }
-    FunctionTool function;
+    ToolSpec function;
     function.name = tool.RequiredString("name");
     function.description = tool.String("description").value_or("");
     function.strict = tool.Bool("strict").value_or(false);
@@ -202,7 +201,7 @@ Status ReadTools(FieldReader& body, std::vector<Tool>* out) {
   return {};
 }
 
-Status ReadToolChoice(FieldReader& body, const std::vector<Tool>& tools, ToolChoice* out) {
+Status ReadToolChoice(FieldReader& body, const std::vector<ToolSpec>& tools, ToolChoice* out) {
   const Json* json = body.Object("tool_choice");
   if (json == nullptr) return body.status();
   FieldReader choice(*json, "tool_choice");
@@ -213,9 +212,7 @@ Status ReadToolChoice(FieldReader& body, const std::vector<Tool>& tools, ToolCho
     out->kind = ToolChoice::Kind::kRequired;
     if (type == "tool") {
       const std::string name = choice.RequiredString("name");
-      const bool known = std::any_of(tools.begin(), tools.end(), [&](const Tool& tool) {
-        return std::visit([&](const auto& t) { return t.name == name; }, tool);
-      });
+      const bool known = std::any_of(tools.begin(), tools.end(), [&](const ToolSpec& t) { return t.name == name; });
       if (!known) choice.Fail("name", "is not among the tools");
       out->allowed = {name};
     }
@@ -237,7 +234,7 @@ Status ReadThinking(FieldReader& body, MessagesRequest* out) {
   } else if (type == "enabled" || type == "adaptive" || type == "between_tools") {
     out->show_thinking = true;
     if (const auto budget = thinking.Int("budget_tokens", 0, INT64_MAX)) {
-      out->turn.reasoning_budget = static_cast<int>(std::min(*budget, kMaxInt));
+      out->turn.reasoning_budget = static_cast<int>(std::min(*budget, kMaxCount));
     }
   } else {
     thinking.Fail("type", "must be 'enabled', 'adaptive' or 'disabled'");
@@ -271,7 +268,7 @@ Status ReadOutputConfig(FieldReader& body, TurnRequest* turn) {
 
 void ReadLimits(FieldReader& body, bool counting, TurnRequest* turn) {
   if (const auto max = body.Int("max_tokens", 1, INT64_MAX)) {
-    turn->max_tokens = static_cast<int>(std::min(*max, kMaxInt));
+    turn->max_tokens = static_cast<int>(std::min(*max, kMaxCount));
   } else if (!counting) {
     body.Fail("max_tokens", "is missing");
   }
@@ -279,7 +276,7 @@ void ReadLimits(FieldReader& body, bool counting, TurnRequest* turn) {
   sampling.temperature = body.Number("temperature", 0, 2).value_or(1.0);
   sampling.top_p = body.Number("top_p", 0, 1).value_or(1.0);
   if (sampling.top_p == 0) sampling.top_k = 1, sampling.top_p = 1;  // nothing but the likeliest
-  if (const auto k = body.Int("top_k", 0, kMaxInt)) sampling.top_k = static_cast<int>(*k);
+  if (const auto k = body.Int("top_k", 0, kMaxCount)) sampling.top_k = static_cast<int>(*k);
   const auto seed = body.Int("seed", INT64_MIN, INT64_MAX);
   sampling.seed = seed ? static_cast<uint64_t>(*seed) : NewSeed();
   const Json* stops = body.Array("stop_sequences");

@@ -139,8 +139,10 @@ TEST_F(MessagesTest, OptionsReachTheTurn) {
   EXPECT_EQ(
       turn({{"output_config", {{"format", {{"type", "json_schema"}, {"schema", {{"type", "object"}}}}}}}}).format.kind,
       AnswerFormat::Kind::kJsonSchema);
-  http.turns.Push({{Answers({"a"})}, TurnEnd::kStopSequence});
-  const Json stopped = Create(Body({{"stop_sequences", {"END"}}}));
+  Script script({Answers({"a"})}, TurnEnd::kStopSequence);
+  script.stop = "END";
+  http.turns.Push(script);
+  const Json stopped = Create(Body({{"stop_sequences", {"FIN", "END"}}}));
   EXPECT_EQ(stopped["stop_reason"], "stop_sequence");
   EXPECT_EQ(stopped["stop_sequence"], "END");
 }

@@ -132,6 +132,7 @@ void FakeTurnService::Play(const Script& script, RequestId id, int prompt_tokens
   TurnResult result;
   result.end = script.end;
   result.status = script.status;
+  result.stop = script.stop;
   result.usage.prompt_tokens = prompt_tokens;
   result.usage.cached_tokens = prompt_tokens / 2;
   for (size_t i = 0; i < script.items.size(); ++i) {

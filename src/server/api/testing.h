@@ -33,6 +33,7 @@ struct Script {
   std::vector<ScriptedItem> items;
   TurnEnd end;
   Status status;
+  std::string stop;  // the sequence that ended it
 };
 
 ScriptedItem Thinks(std::vector<std::string> pieces);

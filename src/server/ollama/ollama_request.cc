@@ -12,8 +12,6 @@
 namespace gptoss::server {
 namespace {
 
-constexpr int64_t kMaxInt = 1'000'000'000;
-
 Status ReadThink(FieldReader& body, const ApiOptions& options, OllamaRequest* out) {
   out->turn.effort = options.effort;
   out->show_thinking = !options.withhold_reasoning;
@@ -59,7 +57,7 @@ Status ReadOptions(FieldReader& body, OllamaRequest* out) {
   FieldReader options(*json, "options");
   sampling.temperature = options.Number("temperature", 0, 2).value_or(1.0);
   sampling.top_p = options.Number("top_p", 0, 1).value_or(1.0);
-  if (const auto k = options.Int("top_k", -1, kMaxInt)) sampling.top_k = static_cast<int>(std::max<int64_t>(0, *k));
+  if (const auto k = options.Int("top_k", -1, kMaxCount)) sampling.top_k = static_cast<int>(std::max<int64_t>(0, *k));
   if (sampling.top_p == 0) sampling.top_k = 1, sampling.top_p = 1;  // nothing but the likeliest
   sampling.min_p = options.Number("min_p", 0, 1).value_or(0.0);
   sampling.repetition_penalty = options.Number("repeat_penalty", 0.01, 10).value_or(1.0);
@@ -68,7 +66,7 @@ Status ReadOptions(FieldReader& body, OllamaRequest* out) {
   if (const auto seed = options.Int("seed", INT64_MIN, INT64_MAX)) sampling.seed = static_cast<uint64_t>(*seed);
   // -1 and -2: as many as there is room for.
   if (const auto max = options.Int("num_predict", -2, INT64_MAX); max && *max > 0) {
-    out->turn.max_tokens = static_cast<int>(std::min(*max, kMaxInt));
+    out->turn.max_tokens = static_cast<int>(std::min(*max, kMaxCount));
   }
   if (const Json* stop = options.Find("stop"); stop != nullptr) {
     const Json list = stop->is_string() ? Json::array({*stop}) : *stop;
@@ -83,7 +81,7 @@ Status ReadOptions(FieldReader& body, OllamaRequest* out) {
   return body.status();
 }
 
-Status ReadTools(FieldReader& body, std::vector<Tool>* out) {
+Status ReadTools(FieldReader& body, std::vector<ToolSpec>* out) {
   const Json* tools = body.Array("tools");
   if (tools == nullptr) return body.status();
   if (tools->size() > kMaxTools) return InvalidArgument("tools: more than " + std::to_string(kMaxTools) + " tools");
@@ -95,7 +93,7 @@ Status ReadTools(FieldReader& body, std::vector<Tool>* out) {
     if (declared == nullptr) tool.Fail("function", "is missing");
     GPTOSS_RETURN_IF_ERROR(tool.status());
     FieldReader reader(*declared, tool.Path("function"));
-    FunctionTool function;
+    ToolSpec function;
     function.name = reader.RequiredString("name");
     function.description = reader.String("description").value_or("");
     if (const Json* parameters = reader.Object("parameters")) function.parameters = *parameters;

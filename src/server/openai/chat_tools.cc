@@ -5,23 +5,22 @@
 
 #include "server/api/history.h"
 #include "server/api/limits.h"
-#include "server/turn_prompt.h"
 
 namespace gptoss::server {
 namespace {
 
-Status AddTool(Tool tool, const std::string& path, std::vector<Tool>* tools) {
-  GPTOSS_RETURN_IF_ERROR(CheckToolName(NameOf(tool), path));
+Status AddTool(ToolSpec tool, const std::string& path, std::vector<ToolSpec>* tools) {
+  GPTOSS_RETURN_IF_ERROR(CheckToolName(tool.name, path));
   const bool twice =
-      std::any_of(tools->begin(), tools->end(), [&](const Tool& other) { return NameOf(other) == NameOf(tool); });
-  if (twice) return InvalidArgument(path + ": '" + NameOf(tool) + "' is declared twice");
+      std::any_of(tools->begin(), tools->end(), [&](const ToolSpec& other) { return other.name == tool.name; });
+  if (twice) return InvalidArgument(path + ": '" + tool.name + "' is declared twice");
   tools->push_back(std::move(tool));
   return {};
 }
 
-Status ReadFunction(const Json& json, const std::string& path, std::vector<Tool>* tools) {
+Status ReadFunction(const Json& json, const std::string& path, std::vector<ToolSpec>* tools) {
   FieldReader fields(json, path);
-  FunctionTool tool;
+  ToolSpec tool;
   tool.name = fields.RequiredString("name");
   tool.description = fields.String("description").value_or("");
   tool.strict = fields.Bool("strict").value_or(false);
@@ -32,9 +31,10 @@ Status ReadFunction(const Json& json, const std::string& path, std::vector<Tool>
   return AddTool(std::move(tool), path + ".name", tools);
 }
 
-Status ReadCustom(const Json& json, const std::string& path, std::vector<Tool>* tools) {
+Status ReadCustom(const Json& json, const std::string& path, std::vector<ToolSpec>* tools) {
   FieldReader fields(json, path);
-  CustomTool tool;
+  ToolSpec tool;
+  tool.input = ToolSpec::Input::kText;
   tool.name = fields.RequiredString("name");
   tool.description = fields.String("description").value_or("");
   const Json* format = fields.Object("format");
@@ -49,7 +49,7 @@ Status ReadCustom(const Json& json, const std::string& path, std::vector<Tool>* 
       const std::string syntax = grammar.RequiredString("syntax");
       tool.definition = grammar.RequiredString("definition");
       if (syntax != "lark" && syntax != "regex") grammar.Fail("syntax", "must be 'lark' or 'regex'");
-      tool.format = syntax == "lark" ? CustomTool::Format::kLark : CustomTool::Format::kRegex;
+      tool.input = syntax == "lark" ? ToolSpec::Input::kLark : ToolSpec::Input::kRegex;
       GPTOSS_RETURN_IF_ERROR(grammar.status());
     } else if (type != "text") {
       reader.Fail("type", "must be 'text' or 'grammar'");
@@ -59,7 +59,7 @@ Status ReadCustom(const Json& json, const std::string& path, std::vector<Tool>* 
   return AddTool(std::move(tool), path + ".name", tools);
 }
 
-Status ReadTool(const Json& json, const std::string& path, std::vector<Tool>* tools) {
+Status ReadTool(const Json& json, const std::string& path, std::vector<ToolSpec>* tools) {
   FieldReader fields(json, path);
   const std::string type = fields.RequiredString("type");
   GPTOSS_RETURN_IF_ERROR(fields.status());
@@ -75,7 +75,7 @@ Status ReadTool(const Json& json, const std::string& path, std::vector<Tool>* to
 }
 
 /// {"type": "function", "function": {"name"}}, {"type": "custom", …}, or {"name"} as in function_call.
-Result<std::string> NamedTool(const Json& json, const std::string& path, const std::vector<Tool>& tools) {
+Result<std::string> NamedTool(const Json& json, const std::string& path, const std::vector<ToolSpec>& tools) {
   FieldReader fields(json, path);
   GPTOSS_RETURN_IF_ERROR(fields.status());
   const std::string type = fields.String("type").value_or("function");
@@ -83,7 +83,8 @@ Result<std::string> NamedTool(const Json& json, const std::string& path, const s
   FieldReader named(inner != nullptr ? *inner : json, inner != nullptr ? path + "." + type : path);
   const std::string name = named.RequiredString("name");
   GPTOSS_RETURN_IF_ERROR(named.status());
-  const bool declared = std::any_of(tools.begin(), tools.end(), [&](const Tool& tool) { return NameOf(tool) == name; });
+  const bool declared =
+      std::any_of(tools.begin(), tools.end(), [&](const ToolSpec& tool) { return tool.name == name; });
   if (!declared) return InvalidArgument(path + ": '" + name + "' is not among the tools");
   return name;
 }
@@ -130,7 +131,7 @@ Status ReadChoice(const Json& json, const std::string& path, TurnRequest* turn) 
 
 }  // namespace
 
-Status ReadChatTools(FieldReader& body, std::vector<Tool>* tools) {
+Status ReadChatTools(FieldReader& body, std::vector<ToolSpec>* tools) {
   for (const char* key : {"tools", "functions"}) {  // the latter is the older spelling
     const Json* list = body.Array(key);
     GPTOSS_RETURN_IF_ERROR(body.status());

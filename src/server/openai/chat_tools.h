@@ -9,7 +9,7 @@
 namespace gptoss::server {
 
 // On failure: kInvalidArgument or kUnsupported, "path: what is wrong".
-Status ReadChatTools(FieldReader& body, std::vector<Tool>* tools);
+Status ReadChatTools(FieldReader& body, std::vector<ToolSpec>* tools);
 /// `turn` holds the tools already.
 Status ReadChatToolChoice(FieldReader& body, TurnRequest* turn);
 Status ReadResponseFormat(FieldReader& body, AnswerFormat* format);

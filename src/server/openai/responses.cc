@@ -6,8 +6,10 @@
 #include <utility>
 
 #include "server/api/fields.h"
+#include "server/api/simple_run.h"
 #include "server/api/sse.h"
 #include "server/api/truncate.h"
+#include "server/openai/compaction.h"
 #include "server/openai/errors.h"
 #include "server/openai/responses_run.h"
 
@@ -28,6 +30,7 @@ class Responses : public std::enable_shared_from_this<Responses> {
 
   void Create(const HttpRequest& http, std::shared_ptr<Responder> responder);
   void CountTokens(const HttpRequest& http, Responder& responder);
+  void Compact(const HttpRequest& http, std::shared_ptr<Responder> responder);
   void Retrieve(const HttpRequest& http, std::shared_ptr<Responder> responder);
   void Cancel(const HttpRequest& http, std::shared_ptr<Responder> responder);
   void Delete(const HttpRequest& http, Responder& responder);
@@ -47,6 +50,16 @@ std::string IdOf(const HttpRequest& http) {
   constexpr std::string_view prefix = "/v1/responses/";
   const std::string_view rest = std::string_view(http.path).substr(prefix.size());
   return std::string(rest.substr(0, rest.find('/')));
+}
+
+/// What is wrong with a request's body.
+ApiError BodyError(const Status& status) {
+  ApiError error = ApiErrorOf(status);
+  // A reference that leads nowhere is the body's fault, not the path's.
+  if (error.http_status == 404) error.http_status = 400, error.code = "not_found";
+  if (error.param == "previous_response_id") error.code = "previous_response_not_found";
+  if (error.param == "messages") error.param = "input";
+  return error;
 }
 
 ApiError NoResponse(const Status& status) {
@@ -115,13 +128,7 @@ Result<Prepared> Responses::Prepare(const HttpRequest& http) {
 
 void Responses::Create(const HttpRequest& http, std::shared_ptr<Responder> responder) {
   auto prepared = Prepare(http);
-  if (!prepared.ok()) {
-    ApiError error = ApiErrorOf(prepared.status());
-    // A reference that leads nowhere is the body's fault, not the path's.
-    if (error.http_status == 404) error.http_status = 400, error.code = "not_found";
-    if (error.param == "previous_response_id") error.code = "previous_response_not_found";
-    return SendError(*responder, error);
-  }
+  if (!prepared.ok()) return SendError(*responder, BodyError(prepared.status()));
   ResponsesRequest& request = prepared->request;
   const ApiOptions& options = shared_.api->options;
   ResponseRun::Plan plan;
@@ -139,19 +146,36 @@ void Responses::Create(const HttpRequest& http, std::shared_ptr<Responder> respo
   plan.builder.background = request.background;
   const auto run = std::make_shared<ResponseRun>(shared_, request.store ? &live_ : nullptr, std::move(plan));
   const Status status = run->Start(std::move(prepared->turn), responder);
-  if (!status.ok()) {
-    ApiError error = ApiErrorOf(status);
-    if (error.param == "messages") error.param = "input";
-    SendError(*responder, error);
-  }
+  if (!status.ok()) SendError(*responder, BodyError(status));
 }
 
 void Responses::CountTokens(const HttpRequest& http, Responder& responder) {
   auto prepared = Prepare(http);
-  if (!prepared.ok()) return SendError(responder, ApiErrorOf(prepared.status()));
+  if (!prepared.ok()) return SendError(responder, BodyError(prepared.status()));
   const auto tokens = shared_.api->turns->Render(prepared->turn);
   if (!tokens.ok()) return SendError(responder, ApiErrorOf(tokens.status()));
   SendJson(responder, 200, {{"object", "response.input_tokens"}, {"input_tokens", tokens->size()}});
+}
+
+void Responses::Compact(const HttpRequest& http, std::shared_ptr<Responder> responder) {
+  auto prepared = Prepare(http);
+  if (!prepared.ok()) return SendError(*responder, BodyError(prepared.status()));
+  Json kept = Json::array();
+  if (const std::string& previous = prepared->request.previous_response_id; !previous.empty()) {
+    const auto chain = shared_.store->GetChain(http.key_name, previous);
+    if (!chain.ok()) return SendError(*responder, BodyError(chain.status().WithContext("previous_response_id")));
+    for (const StoredResponse& stored : *chain) {
+      const auto items = ItemsOf(stored, false);
+      if (items.ok()) KeepUserMessages(*items, &kept);
+    }
+  }
+  KeepUserMessages(prepared->request.items, &kept);
+  if (prepared->turn.history.empty()) return SendError(*responder, BadRequest("there is nothing to compact", "input"));
+  AskForSummary(&prepared->turn);
+  auto output = MakeCompactionOutput(shared_.store->seal_key(), std::move(kept), responder);
+  const Status status =
+      RunTurn(*shared_.api->turns, nullptr, http.key_name, std::move(prepared->turn), responder, std::move(output));
+  if (!status.ok()) SendError(*responder, BodyError(status));
 }
 
 /// Sends the events of a stored response after number `after`.
@@ -283,6 +307,8 @@ void AddResponsesRoutes(Router& router, const ApiContext& api, ResponseStore& st
   router.Add("POST", "/v1/responses", [responses](Request in, Out out) { responses->Create(in, std::move(out)); });
   router.Add("POST", "/v1/responses/input_tokens",
              [responses](Request in, Out out) { responses->CountTokens(in, *out); });
+  router.Add("POST", "/v1/responses/compact",
+             [responses](Request in, Out out) { responses->Compact(in, std::move(out)); });
   router.Add("GET", "/v1/responses/{}", [responses](Request in, Out out) { responses->Retrieve(in, std::move(out)); });
   router.Add("DELETE", "/v1/responses/{}", [responses](Request in, Out out) { responses->Delete(in, *out); });
   router.Add("POST", "/v1/responses/{}/cancel",

@@ -24,15 +24,6 @@ const char* IncompleteReason(TurnEnd end) {
   }
 }
 
-Json UsageJson(const TurnResult& result) {
-  const EngineUsage& usage = result.usage;
-  return {{"input_tokens", usage.prompt_tokens},
-          {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
-          {"output_tokens", usage.output_tokens},
-          {"output_tokens_details", {{"reasoning_tokens", result.reasoning_tokens}}},
-          {"total_tokens", usage.prompt_tokens + usage.output_tokens}};
-}
-
 Json TextPart(const std::string& text, Json logprobs) {
   return {{"type", "output_text"}, {"annotations", Json::array()}, {"logprobs", std::move(logprobs)}, {"text", text}};
 }
@@ -47,6 +38,15 @@ const char* EndType(const std::string& status) {
 }
 
 }  // namespace
+
+Json ResponseUsageJson(const TurnResult& result) {
+  const EngineUsage& usage = result.usage;
+  return {{"input_tokens", usage.prompt_tokens},
+          {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+          {"output_tokens", usage.output_tokens},
+          {"output_tokens_details", {{"reasoning_tokens", result.reasoning_tokens}}},
+          {"total_tokens", usage.prompt_tokens + usage.output_tokens}};
+}
 
 ResponseBuilder::ResponseBuilder(std::string id, int64_t created_s, const Json& echo, BuilderOptions options,
                                  const Tokenizer& tokenizer, Sink sink)
@@ -223,7 +223,7 @@ void ResponseBuilder::Finish(const TurnResult& result, int64_t completed_s) {
     response_["status"] = "completed";
     response_["completed_at"] = completed_s;
   }
-  response_["usage"] = UsageJson(result);
+  response_["usage"] = ResponseUsageJson(result);
 }
 
 void ResponseBuilder::StorageFailed(const Status& status) {

@@ -27,6 +27,9 @@ struct BuilderOptions {
   bool background = false;
 };
 
+/// The "usage" of a response.
+Json ResponseUsageJson(const TurnResult& result);
+
 /// One response. Not thread-safe.
 class ResponseBuilder {
  public:

@@ -5,6 +5,7 @@
 
 #include "server/api/fields.h"
 #include "server/api/history.h"
+#include "server/openai/compaction.h"
 #include "server/openai/responses_request.h"
 
 namespace gptoss::server {
@@ -13,7 +14,7 @@ namespace {
 // Traces of tools that ran elsewhere, and bookkeeping of clients: nothing in them is text for the model.
 constexpr std::array kSilentItems = {"web_search_call",       "file_search_call", "image_generation_call",
                                      "code_interpreter_call", "mcp_list_tools",   "tool_search_call",
-                                     "tool_search_output",    "compaction",       "ghost_snapshot"};
+                                     "tool_search_output",    "ghost_snapshot"};
 
 constexpr char kNoImage[] = "[an image stood here; this model reads text only]";
 
@@ -82,6 +83,7 @@ class ItemReader {
     GPTOSS_RETURN_IF_ERROR(item.status());
     if (type == "message") return ReadMessage(item);
     if (type == "reasoning") return ReadReasoning(item);
+    if (type == "compaction") return ReadCompaction(item);
     if (type == "function_call") return ReadCall(item, "arguments", false);
     if (type == "custom_tool_call") return ReadCall(item, "input", true);
     if (type == "local_shell_call") return ReadShellCall(item);
@@ -134,6 +136,16 @@ class ItemReader {
       if (sealed) text = Unseal(*context_.seal_key, *sealed).value_or("");
     }
     if (!text.empty()) Add(Reasoning(std::move(text)), item.String("id").value_or(""));
+    return item.status();
+  }
+
+  Status ReadCompaction(FieldReader& item) {
+    const std::string sealed = item.RequiredString("encrypted_content");
+    GPTOSS_RETURN_IF_ERROR(item.status());
+    auto text = context_.seal_key == nullptr ? std::nullopt : CompactedText(*context_.seal_key, sealed);
+    // As with reasoning, what another server sealed cannot be read; but without it the conversation is not the same.
+    if (!text) return InvalidArgument(item.Path("encrypted_content") + ": was not made by this server");
+    Add(UserText(*std::move(text)), item.String("id").value_or(""));
     return item.status();
   }
 

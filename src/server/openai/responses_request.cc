@@ -10,7 +10,6 @@
 namespace gptoss::server {
 namespace {
 
-constexpr int64_t kMaxInt = 1'000'000'000;
 constexpr size_t kMaxMetadata = 16, kMaxMetadataKey = 64, kMaxMetadataValue = 512;
 
 // What only OpenAI's own servers run and clients send whether or not they need it.
@@ -27,7 +26,7 @@ bool IsIgnored(const std::string& type) {
 /// Reads the tools of a request into declarations for the model.
 class ToolReader {
  public:
-  ToolReader(std::vector<Tool>* tools, std::map<std::string, ToolRef>* refs) : tools_(tools), refs_(refs) {}
+  ToolReader(std::vector<ToolSpec>* tools, std::map<std::string, ToolRef>* refs) : tools_(tools), refs_(refs) {}
 
   Status Read(const Json& list, const std::string& path, const std::string& name_space) {
     for (size_t i = 0; i < list.size(); ++i) {
@@ -58,7 +57,7 @@ class ToolReader {
   }
 
   Status ReadFunction(FieldReader& tool, const std::string& name_space) {
-    FunctionTool function;
+    ToolSpec function;
     function.name = tool.RequiredString("name");
     function.description = tool.String("description").value_or("");
     if (const Json* parameters = tool.Object("parameters")) function.parameters = *parameters;
@@ -72,7 +71,8 @@ class ToolReader {
   }
 
   Status ReadCustom(FieldReader& tool, const std::string& name_space) {
-    CustomTool custom;
+    ToolSpec custom;
+    custom.input = ToolSpec::Input::kText;
     custom.name = tool.RequiredString("name");
     custom.description = tool.String("description").value_or("");
     if (const Json* format = tool.Object("format")) {
@@ -82,7 +82,7 @@ class ToolReader {
         const std::string syntax = reader.RequiredString("syntax");
         custom.definition = reader.RequiredString("definition");
         if (syntax != "lark" && syntax != "regex") reader.Fail("syntax", "must be 'lark' or 'regex'");
-        custom.format = syntax == "lark" ? CustomTool::Format::kLark : CustomTool::Format::kRegex;
+        custom.input = syntax == "lark" ? ToolSpec::Input::kLark : ToolSpec::Input::kRegex;
       } else if (type != "text") {
         reader.Fail("type", "must be 'text' or 'grammar'");
       }
@@ -108,7 +108,7 @@ class ToolReader {
     return model_name;
   }
 
-  std::vector<Tool>* tools_;
+  std::vector<ToolSpec>* tools_;
   std::map<std::string, ToolRef>* refs_;
 };
 
@@ -213,10 +213,12 @@ Status ReadReasoning(FieldReader& body, const ApiOptions& options, TurnRequest* 
       }
     }
     if (const auto wanted = reader.String("summary")) summary = *wanted;
-    if (const auto budget = reader.Int("budget_tokens", 0, kMaxInt)) turn->reasoning_budget = static_cast<int>(*budget);
+    if (const auto budget = reader.Int("budget_tokens", 0, kMaxCount))
+      turn->reasoning_budget = static_cast<int>(*budget);
     GPTOSS_RETURN_IF_ERROR(reader.status());
   }
-  if (const auto budget = body.Int("reasoning_budget", 0, kMaxInt)) turn->reasoning_budget = static_cast<int>(*budget);
+  if (const auto budget = body.Int("reasoning_budget", 0, kMaxCount))
+    turn->reasoning_budget = static_cast<int>(*budget);
   *echo = {{"effort", turn->no_reasoning ? "none" : std::string(ReasoningEffortName(turn->effort))},
            {"summary", summary}};
   return body.status();
@@ -227,7 +229,7 @@ Status ReadSampling(FieldReader& body, ResponsesRequest* out, bool logprobs) {
   sampling.temperature = body.Number("temperature", 0, 2).value_or(1.0);
   sampling.top_p = body.Number("top_p", 0, 1).value_or(1.0);
   if (sampling.top_p == 0) sampling.top_k = 1, sampling.top_p = 1;  // nothing but the likeliest
-  if (const auto k = body.Int("top_k", 0, kMaxInt)) sampling.top_k = static_cast<int>(*k);
+  if (const auto k = body.Int("top_k", 0, kMaxCount)) sampling.top_k = static_cast<int>(*k);
   sampling.min_p = body.Number("min_p", 0, 1).value_or(0.0);
   sampling.presence_penalty = body.Number("presence_penalty", -2, 2).value_or(0.0);
   sampling.frequency_penalty = body.Number("frequency_penalty", -2, 2).value_or(0.0);
@@ -237,7 +239,7 @@ Status ReadSampling(FieldReader& body, ResponsesRequest* out, bool logprobs) {
   if (logprobs || top.value_or(0) > 0) sampling.top_logprobs = static_cast<int>(top.value_or(0));
   // Clients ask for more than any context holds; the turn service clamps it.
   if (const auto max = body.Int("max_output_tokens", 1, INT64_MAX)) {
-    out->turn.max_tokens = static_cast<int>(std::min(*max, kMaxInt));
+    out->turn.max_tokens = static_cast<int>(std::min(*max, kMaxCount));
   }
   return body.status();
 }

@@ -111,18 +111,18 @@ TEST(ResponsesRequest, ErrorsNameTheField) {
 }
 
 TEST(ResponsesRequest, ToolsAndChoices) {
-  constexpr char kTools[] =
+  constexpr char kToolsField[] =
       R"("tools": [{"type": "function", "name": "f", "strict": true, "parameters": {"type": "object"}},
     {"type": "custom", "name": "patch", "format": {"type": "grammar", "syntax": "lark", "definition": "start: \"x\""}},
     {"type": "custom", "name": "free"}])";
   const auto with = [&](const std::string& choice) {
-    return Parse(std::string("{\"input\": \"x\", ") + kTools + ", \"tool_choice\": " + choice + "}");
+    return Parse(std::string("{\"input\": \"x\", ") + kToolsField + ", \"tool_choice\": " + choice + "}");
   };
   const auto plain = with("\"auto\"");
   ASSERT_TRUE(plain.ok()) << plain.status().message();
-  EXPECT_TRUE(std::get<FunctionTool>(plain->turn.tools[0]).strict);
-  EXPECT_EQ(std::get<CustomTool>(plain->turn.tools[1]).format, CustomTool::Format::kLark);
-  EXPECT_EQ(std::get<CustomTool>(plain->turn.tools[2]).format, CustomTool::Format::kText);
+  EXPECT_TRUE(plain->turn.tools[0].strict);
+  EXPECT_EQ(plain->turn.tools[1].input, ToolSpec::Input::kLark);
+  EXPECT_EQ(plain->turn.tools[2].input, ToolSpec::Input::kText);
   EXPECT_EQ(with("\"none\"")->turn.tool_choice.kind, ToolChoice::Kind::kNone);
   EXPECT_EQ(with("\"required\"")->turn.tool_choice.kind, ToolChoice::Kind::kRequired);
   const auto named = with(R"({"type": "custom", "name": "patch"})");

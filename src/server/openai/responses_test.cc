@@ -358,6 +358,48 @@ TEST_F(ResponsesTest, TruncationDropsTheOldestOnlyWhereAllowed) {
   EXPECT_EQ(http.turns.requests().back().history.size(), 81u);
 }
 
+TEST_F(ResponsesTest, ACompactedConversationGoesOnFromItsSummary) {
+  http.turns.Push({{Thinks({"long thoughts"}), Answers({"first answer"})}});
+  const Json first = Create({{"input", "first question"}});
+  http.turns.Push({{Thinks({"hm"}), Answers({"they asked, I answered"})}});
+  const auto answer = http.Run("POST", "/v1/responses/compact",
+                               {{"model", "m"}, {"previous_response_id", first["id"]}, {"input", "second question"}});
+  ASSERT_EQ(answer->status(), 200) << answer->body();
+  const Json compacted = answer->json();
+  EXPECT_EQ(compacted["object"], "response.compaction");
+  EXPECT_GT(compacted["usage"]["total_tokens"], 0);
+  const TurnRequest asked = http.turns.requests().back();
+  EXPECT_EQ(asked.tool_choice.kind, ToolChoice::Kind::kNone);
+  EXPECT_THAT(TextOf(asked.history.back().message), HasSubstr("summary"));
+  ASSERT_EQ(compacted["output"].size(), 3u);
+  EXPECT_EQ(compacted["output"][0]["content"][0]["text"], "first question");
+  EXPECT_EQ(compacted["output"][1]["content"][0]["text"], "second question");
+  EXPECT_EQ(compacted["output"][2]["type"], "compaction");
+  EXPECT_EQ(answer->body().find("they asked"), std::string::npos) << "the summary is sealed";
+
+  Json input = compacted["output"];
+  input.push_back({{"role", "user"}, {"content", "third"}});
+  http.turns.Push({{Answers({"go on"})}});
+  Create({{"input", input}});
+  const auto history = http.turns.requests().back().history;
+  ASSERT_EQ(history.size(), 4u);
+  EXPECT_THAT(TextOf(history[2].message), HasSubstr("they asked, I answered"));
+  EXPECT_EQ(history[2].message.author.role, Role::kUser) << "what was only read must not become an instruction";
+  input[2]["encrypted_content"] = "elsewhere";
+  const auto foreign = http.Run("POST", "/v1/responses", {{"input", input}});
+  EXPECT_EQ(foreign->status(), 400);
+  EXPECT_EQ(foreign->json()["error"]["param"], "input[2].encrypted_content");
+}
+
+TEST_F(ResponsesTest, WithoutASummaryNothingIsCompacted) {
+  http.turns.Push({{Thinks({"and so on"})}, TurnEnd::kMaxTokens});
+  const auto answer = http.Run("POST", "/v1/responses/compact", {{"input", "q"}});
+  EXPECT_EQ(answer->status(), 503);
+  EXPECT_THAT(answer->body(), HasSubstr("max_tokens"));
+  EXPECT_EQ(http.Run("POST", "/v1/responses/compact", {{"input", Json::array()}})->status(), 400);
+  EXPECT_EQ(http.Run("POST", "/v1/responses/compact", {{"previous_response_id", "resp_none"}})->status(), 400);
+}
+
 TEST_F(ResponsesTest, InputTokensAreCounted) {
   const Json counted = http.Run("POST", "/v1/responses/input_tokens", {{"input", "hello"}})->json();
   http.turns.Push({{Answers({"a"})}});
