@@ -8,9 +8,9 @@
 namespace gptoss {
 namespace {
 
-using Kind = EbnfExpr::Kind;
+using ExprKind = EbnfExpr::Kind;
 
-Ebnf Make(Kind kind, std::vector<Ebnf> parts) {
+Ebnf Make(ExprKind kind, std::vector<Ebnf> parts) {
   auto expr = std::make_shared<EbnfExpr>();
   expr->kind = kind;
   expr->parts = std::move(parts);
@@ -19,12 +19,12 @@ Ebnf Make(Kind kind, std::vector<Ebnf> parts) {
 
 /// A = A x | b  becomes  A = b x*.
 Ebnf WithoutLeftRecursion(const std::string& name, const Ebnf& body) {
-  const std::vector<Ebnf> alternatives = body->kind == Kind::kAlternatives ? body->parts : std::vector<Ebnf>{body};
+  const std::vector<Ebnf> alternatives = body->kind == ExprKind::kAlternatives ? body->parts : std::vector<Ebnf>{body};
   std::vector<Ebnf> tails, heads;
   for (const Ebnf& a : alternatives) {
-    const bool alone = a->kind == Kind::kRule && a->rule == name;
+    const bool alone = a->kind == ExprKind::kRule && a->rule == name;
     if (alone) continue;  // A = A says nothing
-    const bool left = a->kind == Kind::kSequence && !a->parts.empty() && a->parts[0]->kind == Kind::kRule &&
+    const bool left = a->kind == ExprKind::kSequence && !a->parts.empty() && a->parts[0]->kind == ExprKind::kRule &&
                       a->parts[0]->rule == name;
     if (left) {
       tails.push_back(SequenceEbnf({a->parts.begin() + 1, a->parts.end()}));
@@ -84,11 +84,11 @@ class EbnfCompiler {
   /// `skip`: what is ignored may follow every terminal.
   Status Emit(const Ebnf& expr, bool skip, NodeId from, NodeId to) {
     switch (expr->kind) {
-      case Kind::kRegex: {
+      case ExprKind::kRegex: {
         const NodeId end = AfterTerminal(skip, to);
         return EmitRegex(expr->regex, TextForm::kUtf8, from, end, &builder_);
       }
-      case Kind::kRule: {
+      case ExprKind::kRule: {
         const auto it = ids_.find(expr->rule);
         if (it == ids_.end()) {
           return InvalidArgument("grammar, line " + std::to_string(line_) + ": rule '" + expr->rule +
@@ -97,7 +97,7 @@ class EbnfCompiler {
         builder_.Call(from, it->second, AfterTerminal(skip && terminals_.contains(expr->rule), to));
         return {};
       }
-      case Kind::kSequence:
+      case ExprKind::kSequence:
         for (size_t i = 0; i < expr->parts.size(); ++i) {
           const NodeId next = i + 1 == expr->parts.size() ? to : builder_.NewNode();
           GPTOSS_RETURN_IF_ERROR(Emit(expr->parts[i], skip, from, next));
@@ -105,14 +105,14 @@ class EbnfCompiler {
         }
         if (expr->parts.empty()) builder_.Empty(from, to);
         return {};
-      case Kind::kAlternatives:
+      case ExprKind::kAlternatives:
         for (const Ebnf& part : expr->parts) GPTOSS_RETURN_IF_ERROR(Emit(part, skip, from, to));
         return {};
-      case Kind::kRepeat:
+      case ExprKind::kRepeat:
         break;
     }
     const Ebnf& part = expr->parts[0];
-    if (part->kind == Kind::kRegex && !skip) {
+    if (part->kind == ExprKind::kRegex && !skip) {
       return EmitRegex(RepeatRegex(part->regex, expr->min, expr->max), TextForm::kUtf8, from, to, &builder_);
     }
     const RuleId rule = builder_.NewRule("repetition");
@@ -140,29 +140,29 @@ class EbnfCompiler {
 
 Ebnf RegexEbnf(Regex regex) {
   auto expr = std::make_shared<EbnfExpr>();
-  expr->kind = Kind::kRegex;
+  expr->kind = ExprKind::kRegex;
   expr->regex = std::move(regex);
   return expr;
 }
 
 Ebnf RuleEbnf(std::string name) {
   auto expr = std::make_shared<EbnfExpr>();
-  expr->kind = Kind::kRule;
+  expr->kind = ExprKind::kRule;
   expr->rule = std::move(name);
   return expr;
 }
 
 Ebnf SequenceEbnf(std::vector<Ebnf> parts) {
-  return parts.size() == 1 ? parts[0] : Make(Kind::kSequence, std::move(parts));
+  return parts.size() == 1 ? parts[0] : Make(ExprKind::kSequence, std::move(parts));
 }
 
 Ebnf AlternativesEbnf(std::vector<Ebnf> parts) {
-  return parts.size() == 1 ? parts[0] : Make(Kind::kAlternatives, std::move(parts));
+  return parts.size() == 1 ? parts[0] : Make(ExprKind::kAlternatives, std::move(parts));
 }
 
 Ebnf RepeatEbnf(Ebnf part, uint32_t min, uint32_t max) {
   auto expr = std::make_shared<EbnfExpr>();
-  expr->kind = Kind::kRepeat;
+  expr->kind = ExprKind::kRepeat;
   expr->parts = {std::move(part)};
   expr->min = min;
   expr->max = max;
