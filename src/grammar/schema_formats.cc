@@ -29,7 +29,7 @@ std::map<std::string, std::string> Patterns() {
       "(?:[0-9]{1,9}D|[0-9]{1,9}M(?:[0-9]{1,9}D)?|[0-9]{1,9}Y(?:[0-9]{1,9}M(?:[0-9]{1,9}D)?)?)";
   out["duration"] = "P(?:" + dur_date + "(?:" + dur_time + ")?|" + dur_time + "|[0-9]{1,9}W)";
   // At most 61 characters, told apart without looking ahead (hyphens in at most four places), which keeps masks cheap.
-  const std::string label = "(?:[A-Za-z0-9]{1,61}|[A-Za-z0-9]{1,17}(?:-{1,2}[A-Za-z0-9]{1,9}){1,4})";
+  const std::string label = "(?:[A-Za-z0-9]{1,61}|[A-Za-z0-9]{1,17}(?:--?[A-Za-z0-9]{1,9}){1,4})";
   // RFC 5321: dot-atoms only, no quoted local parts and no address literals; a local part of at most 64 characters and
   // a domain of two to four labels, which 253 characters hold.
   const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]";
