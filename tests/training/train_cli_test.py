@@ -9,58 +9,29 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
+from tiny_model import conversation, write_inputs
+
 GPTOSS = None
-
-# The split of o200k, without which no tokenizer.json is taken.
-PATTERN = (
-    r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"""
-    r"""|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"""
-    r"""|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
-MARKERS = ["<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>", "<|call|>",
-           "<|endoftext|>"]
-
-CONFIG = {
-    "model_type": "gpt_oss", "num_hidden_layers": 1, "num_local_experts": 2, "num_experts_per_tok": 1,
-    "vocab_size": 256 + len(MARKERS), "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 32, "sliding_window": 16, "max_position_embeddings": 64,
-    "initial_context_length": 64, "attention_bias": True, "tie_word_embeddings": False,
-}
-
-
-def byte_tokenizer():
-    """A tokenizer.json whose ordinary tokens are the 256 bytes, in GPT-2's alphabet."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    alphabet = {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    return {"added_tokens": [{"id": 256 + i, "content": text, "special": True} for i, text in enumerate(MARKERS)],
-            "normalizer": None, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": PATTERN}},
-            "model": {"type": "BPE", "vocab": {alphabet[byte]: byte for byte in range(256)}, "merges": []}}
-
-
-def conversation(question, answer):
-    return json.dumps({"messages": [{"role": "user", "content": question},
-                                    {"role": "assistant", "channel": "final", "content": answer}]})
 
 
 class Train(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         self.path = pathlib.Path(self.folder.name)
-        (self.path / "config.json").write_text(json.dumps(CONFIG))
-        (self.path / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
-        (self.path / "data.jsonl").write_text(
-            "\n".join(conversation(q, a) for q, a in [("one", "1"), ("two", "2"), ("three", "3")]) + "\n")
+        write_inputs(self.path, [("one", "1"), ("two", "2"), ("three", "3")])
 
     def tearDown(self):
         self.folder.cleanup()
 
+    def command(self, *arguments):
+        return [GPTOSS, "train", "--data", self.path / "data.jsonl", "--from-scratch", self.path / "config.json",
+                "--tokenizer", self.path / "tokenizer.json", "--quiet", *arguments]
+
     def run_train(self, *arguments):
-        return subprocess.run(
-            [GPTOSS, "train", "--data", self.path / "data.jsonl", "--from-scratch", self.path / "config.json",
-             "--tokenizer", self.path / "tokenizer.json", "--quiet", *arguments], capture_output=True, text=True, timeout=300)
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=300)
 
     def metrics(self, run):
         lines = [json.loads(line) for line in (self.path / run / "metrics.jsonl").read_text().splitlines()]
@@ -134,6 +105,41 @@ class Train(unittest.TestCase):
                                 capture_output=True, text=True, timeout=300)
         self.assertEqual(served.returncode, 0, served.stderr)
         self.assertEqual(len(json.loads(served.stdout)["ids"]), 2)
+
+    def test_a_run_killed_at_any_moment_goes_on_with_the_same_bits(self):
+        settings = ("--steps", "60", "--lr", "0.01", "--save-every", "5", "--batch-tokens", "40")
+        self.assertEqual(self.run_train(*settings, "--out", self.path / "a").returncode, 0)
+        for kills in range(2):  # once near the beginning, once later; where exactly is up to the machine
+            resume = ["--resume"] if kills > 0 else []
+            process = subprocess.Popen(self.command(*settings, "--out", self.path / "b", *resume),
+                                       stderr=subprocess.DEVNULL)
+            limit = time.monotonic() + 120
+            while not (self.path / "b" / f"step-{5 * (kills + 1):08}").exists() and process.poll() is None:
+                self.assertLess(time.monotonic(), limit)
+                time.sleep(0.001)
+            process.kill()
+            process.wait()
+        done = self.run_train(*settings, "--out", self.path / "b", "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        last = "step-00000060/state.bin"
+        self.assertEqual((self.path / "a" / last).read_bytes(), (self.path / "b" / last).read_bytes())
+        self.assertEqual(self.metrics("a"), self.metrics("b"))
+
+    def test_a_share_of_the_data_can_be_held_out(self):
+        write_inputs(self.path, [(f"q{i}", str(i)) for i in range(30)])
+        settings = ("--steps", "4", "--batch-tokens", "60", "--eval-every", "2", "--balance", "0.01", "--schedule", "wsd",
+                    "--decay-steps", "2", "--eval-split", "0.2")
+        done = self.run_train(*settings, "--out", self.path / "run")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, r"\d of them are held out")
+        lines = [json.loads(line) for line in (self.path / "run" / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([line["step"] for line in lines if "eval_loss" in line], [2, 4])
+        self.assertTrue(all(0.9 <= line["balance_loss"] <= 2 for line in lines if "loss" in line), lines)
+        rates = [line["learning_rate"] for line in lines if "loss" in line]
+        self.assertTrue(rates[0] == rates[1] == rates[2] > rates[3], rates)
+        done = self.run_train(*settings, "--out", self.path / "other", "--eval-data", self.path / "data.jsonl")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--eval-split", done.stderr)
 
     def test_dry_run_says_how_much_memory_is_needed(self):
         done = self.run_train("--dry-run")
