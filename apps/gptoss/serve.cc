@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdio>
 #include <ctime>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -22,6 +23,7 @@
 #include "server/openai/models.h"
 #include "server/openai/responses.h"
 #include "server/operation.h"
+#include "server/turn_log.h"
 
 namespace gptoss::cli {
 namespace {
@@ -129,6 +131,17 @@ server::ApiOptions ApiOptionsOf(const ServeFlags& flags) {
   return options;
 }
 
+void AddRoutes(const server::ApiContext& api, server::ResponseStore& store, server::ReplayStore& replay,
+               const server::ModelCard& card, const server::OperationHooks& hooks, server::Router* router) {
+  AddChatCompletionsRoutes(*router, api, &replay);
+  AddCompletionsRoutes(*router, api);
+  AddModelRoutes(*router, api);
+  AddResponsesRoutes(*router, api, store, replay);
+  AddAnthropicRoutes(*router, api, replay);
+  AddOllamaRoutes(*router, api, replay, card);
+  AddOperationRoutes(*router, api, hooks);
+}
+
 struct FileCloser {
   void operator()(std::FILE* file) const { std::fclose(file); }
 };
@@ -152,7 +165,7 @@ int RunServe(ServeFlags flags) {
   Watch watch(metrics, log);
   watch.access.SetKeys(*std::move(keys));
 
-  auto store = server::ResponseStore::Open(flags.store, {}, [&](const std::string& text) {
+  auto store = server::ResponseStore::Open(flags.store, flags.store_limits, [&](const std::string& text) {
     log.Write({{"event", "store"}, {"message", text}});
   });
   if (!store.ok()) return Fail(store.status());
@@ -174,18 +187,14 @@ int RunServe(ServeFlags flags) {
   auto turns = server::TurnService::Create(**engine, *tokenizer, turn_options);
   if (!turns.ok()) return Fail(turns.status());
   const auto counted = server::CountTurns(**turns, metrics);
+  std::unique_ptr<server::TurnService> logged;
+  if (flags.log_content) logged = server::LogTurns(*counted, log);
 
   std::atomic<bool> ready{true};
-  const server::ApiContext api = {counted.get(), ApiOptionsOf(flags)};
+  const server::ApiContext api = {logged != nullptr ? logged.get() : counted.get(), ApiOptionsOf(flags)};
   const server::OperationHooks hooks = {[&] { return ready.load(); },
                                         [&] { return metrics.Text((*engine)->stats(), (*http)->connections()); }};
-  AddChatCompletionsRoutes(router, api, &replay);
-  AddCompletionsRoutes(router, api);
-  AddModelRoutes(router, api);
-  AddResponsesRoutes(router, api, **store, replay);
-  AddAnthropicRoutes(router, api, replay);
-  AddOllamaRoutes(router, api, replay, ModelCardOf(*(*session)->checkpoint));
-  AddOperationRoutes(router, api, hooks);
+  AddRoutes(api, **store, replay, ModelCardOf(*(*session)->checkpoint), hooks, &router);
 
   SignalThread signals(flags, watch, log, **engine, **http, ready);
   std::printf("gptoss: serving %s at %s\n", api.options.model.c_str(), (*http)->address().c_str());
@@ -204,6 +213,10 @@ std::string Trimmed(const std::string& text) {
 Status ApplyConfig(const std::string& path, CLI::App* command) {
   GPTOSS_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
   std::istringstream lines(text);
+  std::set<const CLI::Option*> given;
+  for (const CLI::Option* option : command->get_options()) {
+    if (option->count() > 0) given.insert(option);
+  }
   int number = 0;
   for (std::string line; std::getline(lines, line);) {
     const std::string where = path + " line " + std::to_string(++number);
@@ -214,7 +227,7 @@ Status ApplyConfig(const std::string& path, CLI::App* command) {
     if (equals == std::string::npos || option == nullptr || name == "config") {
       return InvalidArgument(where + ": expected NAME = VALUE with the name of a flag of serve");
     }
-    if (option->count() > 0) continue;
+    if (given.contains(option)) continue;
     try {
       option->add_result(Trimmed(line.substr(equals + 1)));
       option->run_callback();

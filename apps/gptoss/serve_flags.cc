@@ -45,9 +45,22 @@ void AddAccessFlags(CLI::App& command, ServeFlags* flags) {
       ->group(group);
   command.add_flag("--withhold-reasoning", flags->withhold_reasoning, "The chain of thought is not given to clients")
       ->group(group);
-  command.add_option("--store", flags->store, "SQLite file for stored responses (default: in memory)")->group(group);
   command.add_option("--log-file", flags->log_file, "Where the log goes (default: stderr; --quiet: nowhere)")
       ->group(group);
+  command.add_flag("--log-content", flags->log_content, "The log also holds prompts and what the model says")
+      ->group(group);
+}
+
+void AddStoreFlags(CLI::App& command, ServeFlags* flags) {
+  const std::string group = "Stored responses";
+  const auto limit = [&](const char* name, auto& value, int most, const char* help) {
+    command.add_option(name, value, help)->check(CLI::Range(1, most))->group(group)->capture_default_str();
+  };
+  command.add_option("--store", flags->store, "SQLite file for stored responses (default: in memory)")->group(group);
+  limit("--store-responses", flags->store_limits.max_responses, 1 << 30, "Most that are kept; the least used go first");
+  limit("--store-mib", flags->store_mib, 1 << 30, "What they may take, MiB; in memory at most 128");
+  limit("--store-turns-mib", flags->store_turns_mib, 1 << 30, "What the tokens kept for replay may take, MiB");
+  limit("--store-days", flags->store_days, 36500, "Days after its last use that a response is kept");
 }
 
 void AddEngineFlags(CLI::App& command, ServeFlags* flags) {
@@ -101,6 +114,7 @@ void AddServeFlags(CLI::App& command, ServeFlags* flags) {
   command.add_option("--date", flags->date, "Date that the model is told, YYYY-MM-DD (default: today's)");
   AddListenFlags(command, flags);
   AddAccessFlags(command, flags);
+  AddStoreFlags(command, flags);
   AddEngineFlags(command, flags);
 }
 
@@ -109,6 +123,9 @@ EngineOptions EngineOptionsOf(ServeFlags* flags) {
   flags->model.total_context = std::max<int64_t>(flags->cache_tokens, flags->model.context);
   if (flags->cache_tokens == 0) flags->model.total_context = int64_t{2} * flags->model.context;
   flags->model.cache_bytes = static_cast<uint64_t>(flags->prompt_cache_mib) << 20;
+  flags->store_limits.max_bytes = int64_t{flags->store_mib} << 20;
+  flags->store_limits.max_turn_bytes = int64_t{flags->store_turns_mib} << 20;
+  flags->store_limits.max_age_s = int64_t{flags->store_days} * 86400;
   flags->http.limits.max_body_bytes = static_cast<size_t>(flags->max_body_mib) << 20;
   EngineOptions options;
   options.max_running = flags->parallel;

@@ -10,6 +10,7 @@
 #include "server/access_keys.h"
 #include "server/api_context.h"
 #include "server/http_server.h"
+#include "server/response_store.h"
 
 namespace gptoss::cli {
 
@@ -24,13 +25,15 @@ struct ServeFlags {
   std::string cache_dir;
   int cache_dir_mib = 8192;
   int max_body_mib = 64;
+  server::StoreLimits store_limits;
+  int store_days = 30, store_mib = 2048, store_turns_mib = 1024;
   int drain_seconds = 30;
-  bool withhold_reasoning = false;
+  bool withhold_reasoning = false, log_content = false;
 };
 
 void AddServeFlags(CLI::App& command, ServeFlags* flags);
 
-/// What the flags mean for the engine, the cache, and the HTTP server; completes `flags`.
+/// What the flags mean for the engine, the cache, the store, and the HTTP server; completes `flags`.
 EngineOptions EngineOptionsOf(ServeFlags* flags);
 
 /// The keys of --api-key-file and of the environment's GPTOSS_API_KEYS (separated by commas). On failure: kIo or

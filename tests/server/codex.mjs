@@ -7,11 +7,13 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { scratchFolder, startServer } from './server.mjs';
+import { microModel, scratchFolder, startServer } from './server.mjs';
 
 const [gptoss, codex, sessions = '3'] = process.argv.slice(2);
 const SESSION_MS = 300_000;
-const server = await startServer(gptoss, ['--context', '32768', '--store', join(scratchFolder(), 'responses.db')]);
+const folder = scratchFolder();
+const micro = microModel(gptoss, folder);
+const server = await startServer(gptoss, [...micro.flags, '--context', '131072', '--store', join(folder, 'responses.db')], micro.model);
 
 /** Noise never ends by itself, so limits are added to what Codex asks for: the answer's form, the reasoning's length. */
 const limits = {
@@ -36,7 +38,7 @@ await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve));
 function session(home, work) {
   writeFileSync(join(home, 'config.toml'), `model = "gpt-oss-20b"
 model_provider = "local"
-model_context_window = 32768
+model_context_window = 131072
 [model_providers.local]
 name = "local"
 base_url = "http://127.0.0.1:${proxy.address().port}/v1"

@@ -1,18 +1,30 @@
 // Long runs by hand against `gptoss serve` with random weights at temperature 1: evidence.mjs GPTOSS WHAT [N] [MODEL]
-//   turns    N turns (10000) with tools, schemas, choices and budgets drawn at random, over /v1/chat/completions,
-//            streamed and not: no 5xx, no empty 200, calls of declared tools that validate, answers that validate,
-//            chunks in legal order
-//   streams  N streams (1000) open at once, each whole and complete
-//   memory   N short requests (50000) on kept connections, resident memory along the way
+//   turns     N turns (10000) with tools, schemas, choices and budgets drawn at random, over /v1/chat/completions and
+//             /v1/responses, streamed and not: no 5xx, no empty 200, calls of declared tools that validate, answers
+//             that validate, chunks and events in legal order
+//   streams   N streams (1000) open at once, each whole and complete
+//   memory    N short requests (50000) on kept connections, resident memory along the way
+//   overhead  decoding one request of N tokens (64) more than another, against `gptoss bench`
+// Without MODEL it is a small one with a small vocabulary.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import Ajv from 'ajv/dist/2020.js';
-import { startServer } from './server.mjs';
+import { microModel, scratchFolder, startServer } from './server.mjs';
 
-const [gptoss, what, count, model = 'nano'] = process.argv.slice(2);
-const total = Number(count ?? { turns: 10_000, streams: 1000, memory: 50_000 }[what]);
-const server = await startServer(gptoss, ['--context', '4096', '--parallel', '64', '--cache-tokens', '400000', '--max-waiting', '4096'], model);
+const [gptoss, what, count, given] = process.argv.slice(2);
+const total = Number(count ?? { turns: 10_000, streams: 1000, memory: 50_000, overhead: 64 }[what]);
+const { model, flags } = given ? { model: given, flags: [] } : microModel(gptoss, scratchFolder());
+const PROMPT = 16, FEW = 4;
+let benched;
+if (what === 'overhead') {
+  const { stdout, stderr, status } = spawnSync(gptoss, ['bench', '--model', model, '--prompt', PROMPT, '--gen', total, '--repeat', given ? 1 : 3, '--json'], { encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
+  benched = JSON.parse(stdout);
+}
+const many = what === 'overhead' ? ['--context', '1024', '--parallel', '1'] : ['--context', '4096', '--parallel', '64', '--cache-tokens', '400000', '--max-waiting', '4096'];
+const server = await startServer(gptoss, [...flags, ...many], model);
 const agent = new http.Agent({ keepAlive: true, maxSockets: what === 'streams' ? Infinity : 48 });
 const ajv = new Ajv({ strict: false });
 
@@ -48,6 +60,7 @@ const schemas = [
   { type: 'object', additionalProperties: false, required: ['rows'], properties: { rows: { type: 'array', maxItems: 3, items: { type: 'object', additionalProperties: false, required: ['ok'], properties: { ok: { type: 'boolean' } } } } } },
   { type: 'object', additionalProperties: false, required: ['id'], properties: { id: { type: 'string', pattern: '^[a-f0-9]{4}$' }, note: { anyOf: [{ type: 'null' }, { type: 'string', maxLength: 5 }] } } },
   { type: 'object', additionalProperties: false, properties: {} },
+  { additionalProperties: false, required: ['q'], properties: { q: { type: 'string', maxLength: 6 } } },
 ];
 const validators = schemas.map((schema) => ajv.compile(schema));
 
@@ -58,7 +71,8 @@ function drawRequest(random) {
   const indices = [];
   if (random() < 0.7) {
     for (let n = 1 + Math.floor(random() * 3); n > 0; n--) indices.push(Math.floor(random() * schemas.length));
-    body.tools = indices.map((s, i) => ({ type: 'function', function: { name: `tool_${i}`, description: 'd', strict: true, parameters: schemas[s] } }));
+    const strict = random() < 0.8;
+    body.tools = indices.map((s, i) => ({ type: 'function', function: { name: `tool_${i}`, description: 'd', strict, parameters: schemas[s] } }));
     const named = { type: 'function', function: { name: 'tool_0' } };
     body.tool_choice = pick(['auto', 'none', 'required', named, { type: 'allowed_tools', allowed_tools: { mode: 'required', tools: [named] } }]);
   }
@@ -71,7 +85,56 @@ function drawRequest(random) {
   body.reasoning_effort = pick(['none', 'low', 'medium', 'high']);
   if (random() < 0.2) body.stop = ['e', 'zz'];
   if (answer >= 0) delete body.stop;
-  return { body, indices, answer };
+  return { body, indices, answer, responses: random() < 0.4 };
+}
+
+/** The same for /v1/responses. */
+function asResponses({ messages, tools, tool_choice: choice, response_format: format, reasoning_effort: effort, max_tokens: most, stop, ...rest }) {
+  const flat = (tool) => ({ type: tool.type, ...tool.function });
+  const body = { ...rest, input: messages, max_output_tokens: most, reasoning: { effort }, store: false };
+  if (tools) body.tools = tools.map(flat);
+  if (choice?.type === 'allowed_tools') body.tool_choice = { type: 'allowed_tools', ...choice.allowed_tools, tools: choice.allowed_tools.tools.map(flat) };
+  else if (choice) body.tool_choice = choice.function ? flat(choice) : choice;
+  if (format) body.text = { format: { type: 'json_schema', ...format.json_schema } };
+  return body;
+}
+
+/** The response of a stream of events; throws where their order is not legal. */
+function lastOf(text) {
+  const events = text.split('\n\n').filter((event) => event.includes('data: ')).map((event) => JSON.parse(event.split('data: ')[1]));
+  events.forEach((event, i) => assert.equal(event.sequence_number, i));
+  const types = events.map((event) => event.type);
+  assert.deepEqual(types.slice(0, 2), ['response.created', 'response.in_progress']);
+  const end = events.at(-1);
+  assert.ok(['response.completed', 'response.incomplete'].includes(end.type), end.type);
+  let open = -1, part = false, next = 0, text_ = '';
+  for (const event of events.slice(2, -1)) {
+    if (event.type === 'response.output_item.added') {
+      assert.ok(open < 0 && event.output_index === next, 'an item within another');
+      open = next++, text_ = '';
+    } else {
+      assert.equal(event.output_index, open, event.type);
+      if (event.type === 'response.content_part.added') assert.ok(!part), (part = true), (text_ = '');
+      else if (event.type === 'response.content_part.done') assert.ok(part), (part = false);
+      else if (event.type.endsWith('.delta')) text_ += event.delta;
+      else if (event.type === 'response.output_item.done') assert.ok(!part), (open = -1), assert.deepEqual(event.item, end.response.output[event.output_index]);
+      else assert.equal(event.text ?? event.arguments ?? event.input, text_, event.type);
+    }
+  }
+  assert.ok(open < 0 && next === end.response.output.length);
+  return end.response;
+}
+
+/** A response as a choice of /v1/chat/completions. */
+function asChoice(response) {
+  const message = { content: '', tool_calls: [] };
+  for (const item of response.output) {
+    if (item.type === 'function_call') message.tool_calls.push({ function: { name: item.name, arguments: item.arguments } });
+    else if (item.type === 'message' && item.phase === 'final_answer') message.content += item.content[0]?.text ?? '', (message.refusal = item.content[0]?.refusal);
+    else if (item.type === 'reasoning') message.reasoning = true;
+  }
+  const finish = response.status === 'incomplete' ? 'length' : message.tool_calls.length ? 'tool_calls' : 'stop';
+  return { message, finish_reason: finish };
 }
 
 /** The chunks of a stream, put together; throws where their order is not legal. */
@@ -108,10 +171,10 @@ const tally = {};
 const count1 = (key) => (tally[key] = (tally[key] ?? 0) + 1);
 
 async function turn(index) {
-  const { body, indices, answer } = drawRequest(randomStream(index + 1));
-  const { status, text } = await post('/v1/chat/completions', body);
+  const { body, indices, answer, responses } = drawRequest(randomStream(index + 1));
+  const { status, text } = responses ? await post('/v1/responses', asResponses(body)) : await post('/v1/chat/completions', body);
   assert.equal(status, 200, text);
-  const choice = body.stream ? assemble(text) : JSON.parse(text).choices[0];
+  const choice = responses ? asChoice(body.stream ? lastOf(text) : JSON.parse(text)) : body.stream ? assemble(text) : JSON.parse(text).choices[0];
   const { message, finish_reason: finish } = choice;
   const calls = message.tool_calls ?? [];
   count1(finish);
@@ -121,7 +184,9 @@ async function turn(index) {
     const tool = Number(/^tool_(\d)$/.exec(call.function.name)[1]);
     assert.ok(tool < indices.length);
     if (finish !== 'tool_calls') continue;
-    assert.ok(validators[indices[tool]](JSON.parse(call.function.arguments)), call.function.arguments);
+    const input = JSON.parse(call.function.arguments);
+    assert.ok(input !== null && typeof input === 'object' && !Array.isArray(input), call.function.arguments);
+    if (body.tools[tool].function.strict) assert.ok(validators[indices[tool]](input), call.function.arguments);
     count1('valid calls');
   }
   const required = body.tools && body.tool_choice !== 'auto' && body.tool_choice !== 'none';
@@ -159,7 +224,8 @@ if (what === 'turns') {
   let open = 0, most = 0, whole = 0;
   const one = async (index) => {
     let begun = false;
-    const body = { stream: true, seed: index, max_tokens: 12, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
+    // Long enough that none ends while others still connect.
+    const body = { stream: true, seed: index, max_tokens: 100, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
     const { status, text } = await post('/v1/chat/completions', body, () => {
       if (!begun) (begun = true), (most = Math.max(most, ++open));
     });
@@ -177,9 +243,30 @@ if (what === 'turns') {
     const { status } = await post('/v1/chat/completions', { ...body, seed: index, stream: index % 2 === 0, messages: [{ role: 'user', content: `Number ${index}` }] });
     assert.equal(status, 200);
   };
-  await inParallel(32, one, (done) => console.log(`${done} requests, ${residentMiB().toFixed(1)} MiB`));
+  const seen = [];
+  await inParallel(32, one, (done) => (seen.push(residentMiB()), console.log(`${done} requests, ${seen.at(-1).toFixed(1)} MiB`)));
+  assert.ok(seen.at(-1) - seen[1] < 16, 'memory grows');
+} else if (what === 'overhead') {
+  // The difference of two requests: what a request costs once, its prompt among it, is in neither.
+  const raw = (tokens) => post('/v1/completions', { prompt: Array.from({ length: PROMPT }, (_, i) => 200 + i), max_tokens: tokens, seed: 1, stream: true, stream_options: { include_usage: true } });
+  const chat = (tokens) => post('/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }], max_tokens: tokens, seed: 1, stream: true, reasoning_effort: 'none', stream_options: { include_usage: true } });
+  for (const [name, ask] of Object.entries({ 'text completion': raw, chat })) {
+    const seconds = async (tokens) => {
+      const begin = process.hrtime.bigint();
+      const { status, text } = await ask(tokens);
+      assert.equal(status, 200, text);
+      assert.ok(text.includes(`"completion_tokens":${tokens},`), 'the model ended early; take another seed');
+      return Number(process.hrtime.bigint() - begin) / 1e9;
+    };
+    await seconds(FEW);
+    const rates = [];
+    for (let i = 0; i < (given ? 1 : 5); i++) rates.push(total / ((await seconds(total + FEW)) - (await seconds(FEW))));
+    const rate = rates.sort((a, b) => a - b)[Math.floor(rates.length / 2)];
+    const decode = benched.decode.tok_s;
+    console.log(`${name}: ${rate.toFixed(2)} tok/s, bench ${decode.toFixed(2)} tok/s, overhead ${((decode / rate - 1) * 100).toFixed(1)} %`);
+  }
 } else {
-  console.error('evidence.mjs GPTOSS turns|streams|memory [N] [MODEL]');
+  console.error('evidence.mjs GPTOSS turns|streams|memory|overhead [N] [MODEL]');
   process.exit(2);
 }
 console.log(`${((Date.now() - begin) / 1000).toFixed(0)} s`);

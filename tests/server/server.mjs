@@ -1,8 +1,9 @@
-// Starts `gptoss serve` with the embedded model, whose weights are random, for the end-to-end tests.
-import { spawn } from 'node:child_process';
+// Starts `gptoss serve` for the end-to-end tests: with the embedded model, or with one of random weights.
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 const START_MS = 120_000;
 
@@ -13,12 +14,23 @@ export function scratchFolder() {
   return folder;
 }
 
+/** A model of random weights and a small vocabulary in `folder`: the worst there is, and fast. With these weights it reasons, calls and
+ *  answers about as often as not. */
+export function microModel(gptoss, folder) {
+  const tokenizer = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'models', 'nano', 'tokenizer.json');
+  const model = join(folder, 'micro.gguf');
+  const { status, stderr } = spawnSync(gptoss, ['synth', '--like', 'micro', '--vocab', '1536', '--seed', '4', '--format', 'gguf', '--out', model], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`gptoss synth: ${stderr}`);
+  return { model, flags: ['--tokenizer', tokenizer] };
+}
+
 /** Resolves when the server listens. `stop(signal)` resolves when it has ended. */
 export async function startServer(gptoss, flags = [], model = 'nano') {
-  const child = spawn(gptoss, ['serve', '--model', model, '--port', '0', '--quiet', ...flags], {
+  const child = spawn(gptoss, ['serve', '--model', model, '--port', '0', ...(flags.includes('--log-file') ? [] : ['--quiet']), ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const ended = new Promise((resolve) => child.on('exit', (code, signal) => resolve({ code, signal })));
+  process.setMaxListeners(0); // one for every server
   process.on('exit', () => child.kill('SIGKILL'));
   let out = '', err = '';
   child.stderr.on('data', (bytes) => (err += bytes));
@@ -27,7 +39,7 @@ export async function startServer(gptoss, flags = [], model = 'nano') {
     ended.then(() => reject(new Error(`gptoss serve ended: ${out}${err}`)));
     child.stdout.on('data', (bytes) => {
       out += bytes;
-      const found = /https?:\/\/[^\s/]+/.exec(out);
+      const found = /https?:\/\/[^\s/]+|unix:\S+/.exec(out);
       if (!found) return;
       clearTimeout(timer);
       resolve(found[0]);
