@@ -51,13 +51,13 @@ struct LoadedGolden {
 };
 
 inline std::unique_ptr<LoadedGolden> LoadGolden(const std::string& path, const Ops& ops, DensePrecision dense,
-                                                const RunnerOptions& options) {
+                                                const RunnerOptions& options, Device& device = HostDevice()) {
   auto loaded = std::make_unique<LoadedGolden>();
   auto checkpoint = OpenCheckpoint(path);
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status().message();
   if (!checkpoint.ok()) return nullptr;
   auto weights = LoadWeights(std::shared_ptr<const Checkpoint>(*std::move(checkpoint)), dense, loaded->pool, nullptr,
-                             ops.weight_layout);
+                             ops.weight_layout, device);
   EXPECT_TRUE(weights.ok()) << weights.status().message();
   if (!weights.ok()) return nullptr;
   loaded->weights = *std::move(weights);

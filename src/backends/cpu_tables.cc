@@ -15,6 +15,8 @@ std::vector<TableParam> AllTables() {
   return tables;
 }
 
+std::string WhyNotHere() { return ""; }
+
 const Ops& TableOf(const TableParam& param) { return **CpuOps(param.target, param.precision); }
 
 }  // namespace gptoss::testing_util

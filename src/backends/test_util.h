@@ -27,6 +27,8 @@ struct TableParam {
 
 /// The tables that this test program is about: cpu_tables.cc, or those of another backend.
 std::vector<TableParam> AllTables();
+/// Empty, or why this machine cannot run them: then the tests are skipped with that line.
+std::string WhyNotHere();
 const Ops& TableOf(const TableParam& param);
 
 inline std::string TableName(const testing::TestParamInfo<TableParam>& info) {
@@ -36,6 +38,9 @@ inline std::string TableName(const testing::TestParamInfo<TableParam>& info) {
 /// A pool, scratch memory and the table under test.
 class BackendTest : public testing::TestWithParam<TableParam> {
  protected:
+  void SetUp() override {
+    if (const std::string why = WhyNotHere(); !why.empty()) GTEST_SKIP() << why;
+  }
   const Ops& ops() const { return TableOf(GetParam()); }
   bool fast() const { return GetParam().precision == Precision::kFast; }
   ThreadPool pool_{2};

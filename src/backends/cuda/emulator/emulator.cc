@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "backends/cuda/emulator/guarded_memory.h"
 #include "base/check.h"
 
 namespace gptoss::cuda {
@@ -130,6 +131,7 @@ const std::byte* WarpExchange(const void* value, size_t bytes) {
 
 void RunGrid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& kernel) {
   GPTOSS_CHECK(size.y == 1 && size.z == 1 && size.x <= 1024 && size.x % kWarpSize == 0);
+  const DeviceScope scope;
   block.kernel = &kernel;
   block.shared.resize(shared_bytes / sizeof(std::max_align_t) + 1);
   for (unsigned z = 0; z < grid.z; ++z) {

@@ -9,8 +9,11 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <tuple>
 #include <type_traits>
+
+#include "parallel/device.h"
 
 // The names below are CUDA's own and therefore global.
 #define __global__
@@ -39,6 +42,9 @@ extern ThreadPlace current_place;
 void* SharedMemory();
 /// Runs `kernel` once for each thread of the grid.
 void RunGrid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
+/// A device of its own memory, which only kernels and copies can reach: the host faults when it touches it.
+std::unique_ptr<Device> EmulatedDevice();
+
 /// Waits for all threads of the block that have not ended.
 void BlockBarrier();
 /// Gives `bytes` bytes of each lane of the warp to all of them; `lanes` points at 32 slots of kLaneBytes afterwards,
