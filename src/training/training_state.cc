@@ -20,7 +20,7 @@ static_assert(std::endian::native == std::endian::little, "state.bin holds float
 
 constexpr int kVersion = 1;
 constexpr char kPrefix[] = "step-";
-constexpr char kFloatMoments[] = "float";  // also of states that do not say
+constexpr char kFloatMoments[] = "float";
 constexpr uint64_t kSlackBytes = 1 << 20;
 
 std::string StateName(int64_t step) {
@@ -67,6 +67,11 @@ Json RunJson(const Trainer& trainer, uint64_t data_fingerprint) {
   const Json identity = trainer.model().Identity();
   for (const auto& [key, value] : identity.items()) json[key] = value;
   return json;
+}
+
+/// Older states lack what did not exist when they were written; it had its default then.
+bool IsDefault(const std::string& key, const Json& value) {
+  return value.empty() || value == false || value == 0 || (key == "moments" && value == kFloatMoments);
 }
 
 Result<Json> ReadStateJson(const std::string& path) {
@@ -163,7 +168,7 @@ Status LoadState(const std::string& path, uint64_t data_fingerprint, Trainer* tr
   const Json now = RunJson(*trainer, data_fingerprint);
   for (const auto& [key, value] : now.items()) {
     const Json* before = FindField(*FindField(json, "run"), key);
-    if (before == nullptr && key == "moments" && value == kFloatMoments) continue;
+    if (before == nullptr && IsDefault(key, value)) continue;
     if (before == nullptr || *before != value) {
       return InvalidArgument(path + ": was written by a run with another \"" + key +
                              "\"; give the same, or train into another directory");

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "base/mmap_file.h"
 #include "checkpoint/row_convert.h"
 #include "served.h"
 #include "tiny.h"
@@ -220,6 +221,17 @@ TEST_F(Training, StatesOfOtherRunsAndDamagedOnesAreRefused) {
   Trainer same = MakeTrainer(options);
   EXPECT_TRUE(LoadState(path, 1, &same).ok());
   EXPECT_NE(LoadState(path, 2, &same).message().find("\"data\""), std::string::npos);
+  // A state of an earlier program: what it does not say has its default, and nothing else.
+  const std::string text = *ReadTextFile(path + "/state.json");
+  Json json = *ParseJson(text);
+  for (const char* key : {"moments", "round_from", "round_experts"}) json["run"].erase(key);
+  std::ofstream(path + "/state.json") << WriteJson(json);
+  EXPECT_TRUE(LoadState(path, 1, &same).ok());
+  TrainerOptions rounding = options;
+  rounding.round_experts = true;
+  Trainer rounded = MakeTrainer(rounding);
+  EXPECT_NE(LoadState(path, 1, &rounded).message().find("\"round_experts\""), std::string::npos);
+  std::ofstream(path + "/state.json") << text;
   options.seed = 9;
   Trainer other = MakeTrainer(options);
   EXPECT_NE(LoadState(path, 1, &other).message().find("\"seed\""), std::string::npos);

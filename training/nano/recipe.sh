@@ -31,7 +31,8 @@ train() {  # train STATES MODEL FLAG…: begins, or goes on from the newest stat
   "$gptoss" train --data "$out/train.jsonl" --eval-data "$out/eval.jsonl" --tokenizer "$out/tokenizer.json" \
     --out "$states" --export "$result" "$@" "${resume[@]}"
 }
-train "$out/states" "$out/first" --config "$here/training.json" --from-scratch "$here/config.json"
+# Experts in BF16, so that the second run begins where the first ended, and not at its rounded weights.
+train "$out/states" "$out/first" --config "$here/training.json" --from-scratch "$here/config.json" --export-experts bf16
 # Then with experts in MXFP4 in every pass, so that the last export changes them no more.
 train "$out/rounded_states" "$model" --config "$here/rounding.json" --model "$out/first"
 for temperature in 0 1; do
