@@ -62,6 +62,7 @@ struct TurnItem {
   std::string tool;  // bare name, of a call
   bool custom = false;
   std::string text;  // so far: reasoning, answer, or the call's arguments ("{}" at its end when the model gave none)
+  bool cut = false;  // at its end: it was not said to its end
 };
 
 /// A token of an item with its bytes; present when log-probabilities were asked for.

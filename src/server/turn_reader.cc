@@ -137,6 +137,7 @@ void TurnReader::Give(const std::string& text) {
 void TurnReader::EndItem() {
   if (!std::exchange(open_, false)) return;
   TurnItem& item = items_.back();
+  item.cut = cut_ && !stops_.matched();
   std::string rest;
   if (item.kind == TurnItem::Kind::kAnswer && !stops_.matched()) {
     rest = stops_.Finish();

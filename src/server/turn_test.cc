@@ -184,6 +184,7 @@ TEST_F(TurnServiceTest, StopSequencesEndTheAnswerAndNotTheReasoning) {
   EXPECT_EQ(heard->texts, (std::vector<std::string>{"no STOP here", "before "}));
   EXPECT_EQ(heard->result.end, TurnEnd::kStopSequence);
   EXPECT_EQ(heard->result.stop, "STOP");
+  EXPECT_FALSE(heard->result.items[1].cut);
   EXPECT_TRUE(heard->result.history.back().tokens.empty()) << "what was cut is not replayed";
 }
 
@@ -192,6 +193,7 @@ TEST_F(TurnServiceTest, WhatEndsEarlyGivesWhatThereIs) {
   const auto open = Run(Asks("Hi"), "<|channel|>analysis<|message|>Half a thou");
   EXPECT_EQ(open->texts, std::vector<std::string>{"Half a thou"});
   EXPECT_EQ(open->result.end, TurnEnd::kMaxTokens);
+  EXPECT_TRUE(open->result.items[0].cut);
   const auto header = Run(Asks("Hi"), "<|channel|>ana");
   EXPECT_TRUE(header->texts.empty());
   engine_.at_end = FinishReason::kRepetition;

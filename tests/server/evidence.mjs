@@ -23,7 +23,7 @@ if (what === 'overhead') {
   assert.equal(status, 0, stderr);
   benched = JSON.parse(stdout);
 }
-const many = what === 'overhead' ? ['--context', '1024', '--parallel', '1'] : ['--context', '4096', '--parallel', '64', '--cache-tokens', '400000', '--max-waiting', '4096'];
+const many = what === 'overhead' ? ['--context', '1024', '--parallel', '1'] : ['--context', '4096', '--parallel', what === 'streams' ? '1000' : '64', '--cache-tokens', '400000', '--max-waiting', '4096'];
 const server = await startServer(gptoss, [...flags, ...many], model);
 const agent = new http.Agent({ keepAlive: true, maxSockets: what === 'streams' ? Infinity : 48 });
 const ajv = new Ajv({ strict: false });
@@ -224,8 +224,9 @@ if (what === 'turns') {
   let open = 0, most = 0, whole = 0;
   const one = async (index) => {
     let begun = false;
-    // Long enough that none ends while others still connect.
-    const body = { stream: true, seed: index, max_tokens: 100, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
+    // None ends before its last token, and all advance together.
+    const format = { type: 'json_schema', json_schema: { name: 'long', schema: { type: 'string', minLength: 5000 } } };
+    const body = { stream: true, seed: index, max_tokens: 60, response_format: format, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
     const { status, text } = await post('/v1/chat/completions', body, () => {
       if (!begun) (begun = true), (most = Math.max(most, ++open));
     });

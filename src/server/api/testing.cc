@@ -137,7 +137,7 @@ void FakeTurnService::Play(const Script& script, RequestId id, int prompt_tokens
   result.usage.cached_tokens = prompt_tokens / 2;
   for (size_t i = 0; i < script.items.size(); ++i) {
     const ScriptedItem& said = script.items[i];
-    TurnItem item{said.kind, said.tool, said.custom, ""};
+    TurnItem item{said.kind, said.tool, said.custom, "", false};
     listener.OnItemStart(i, item);
     for (const std::string& piece : said.pieces) {
       item.text += piece;
@@ -146,6 +146,9 @@ void FakeTurnService::Play(const Script& script, RequestId id, int prompt_tokens
       listener.OnDelta(i, piece, logprobs);
     }
     if (said.kind == Kind::kToolCall && item.text.empty() && !said.custom) item.text = "{}";
+    const bool early =
+        script.end != TurnEnd::kAnswered && script.end != TurnEnd::kToolCall && script.end != TurnEnd::kStopSequence;
+    item.cut = early && i + 1 == script.items.size();
     listener.OnItemEnd(i, item);
     const std::vector<TokenId> tokens = tokenizer_->Encode(item.text);
     result.usage.output_tokens += static_cast<int>(tokens.size());

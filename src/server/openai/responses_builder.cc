@@ -196,7 +196,7 @@ void ResponseBuilder::ItemEnd(const TurnItem& item) {
       EndCall();
       break;
   }
-  item_["status"] = "completed";
+  item_["status"] = item.cut ? "incomplete" : "completed";
   Emit("response.output_item.done", {{"output_index", response_["output"].size()}, {"item", item_}});
   response_["output"].push_back(std::move(item_));
   open_ = false;
@@ -206,6 +206,7 @@ void ResponseBuilder::Finish(const TurnResult& result, int64_t completed_s) {
   if (open_) {
     TurnItem rest;
     rest.text = text_;
+    rest.cut = true;
     ItemEnd(rest);
   }
   const char* reason = IncompleteReason(result.end);
@@ -217,8 +218,6 @@ void ResponseBuilder::Finish(const TurnResult& result, int64_t completed_s) {
   } else if (reason != nullptr) {
     response_["status"] = "incomplete";
     response_["incomplete_details"] = {{"reason", reason}};
-    // It is the last item that the end cut off.
-    if (!response_["output"].empty()) response_["output"].back()["status"] = "incomplete";
   } else {
     response_["status"] = "completed";
     response_["completed_at"] = completed_s;

@@ -113,6 +113,21 @@ TEST_F(ResponsesTest, EndsThatAreNotWhole) {
   EXPECT_EQ(events.back()["type"], "response.failed");
 }
 
+TEST_F(ResponsesTest, ACallThatWasCutOffIsNeverCalledComplete) {
+  http.turns.Push({{Thinks({"a"}), Calls("get", {"{\"x\""})}, TurnEnd::kMaxTokens});
+  const auto events =
+      http.Run("POST", "/v1/responses", {{"input", "q"}, {"stream", true}, {"tools", {kTool}}})->events();
+  const Json& output = events.back()["response"]["output"];
+  ASSERT_EQ(output.size(), 2u);
+  EXPECT_EQ(output[0]["status"], "completed");
+  EXPECT_EQ(output[1]["status"], "incomplete");
+  for (const Json& event : events) {
+    if (event["type"] == "response.output_item.done") {
+      EXPECT_EQ(event["item"], output[event["output_index"].get<size_t>()]);
+    }
+  }
+}
+
 TEST_F(ResponsesTest, ATurnThatSaysNothingIsStillALegalStream) {
   http.turns.Push({{}, TurnEnd::kMaxTokens});
   const auto events = http.Run("POST", "/v1/responses", {{"input", "q"}, {"stream", true}})->events();
