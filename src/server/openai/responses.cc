@@ -237,7 +237,10 @@ void Responses::Cancel(const HttpRequest& http, std::shared_ptr<Responder> respo
 void Responses::Delete(const HttpRequest& http, Responder& responder) {
   const std::string id = IdOf(http);
   const auto run = live_.Find(http.key_name, id);
-  if (run != nullptr) run->Forget();
+  if (run != nullptr) {
+    run->Forget();
+    live_.Remove(id, /*keep=*/false);  // its turn may take a moment to end; nobody shall find it meanwhile
+  }
   const auto deleted = shared_.store->Delete(http.key_name, id);
   if (!deleted.ok()) return SendError(responder, ApiErrorOf(deleted.status()));
   if (!*deleted && run == nullptr) {
