@@ -48,31 +48,9 @@ bool ActiveRequest::OnEnter(int cached) {
   return true;
 }
 
-Status ActiveRequest::FillMask(size_t vocab) {
-  TokenConstraint& constraint = *request_.constraint;
-  mask_.assign(std::max((vocab + 63) / 64, constraint.mask_words()), 0);
-  GPTOSS_RETURN_IF_ERROR(constraint.FillMask(std::span(mask_).first(constraint.mask_words())));
-  // The tokenizer may know tokens that the model does not.
-  mask_.resize((vocab + 63) / 64);
-  if (vocab % 64 != 0) mask_.back() &= (uint64_t{1} << (vocab % 64)) - 1;
-  if (std::ranges::any_of(mask_, [](uint64_t word) { return word != 0; })) return Status();
-  return Unsupported("no token of the model's vocabulary (" + std::to_string(vocab) +
-                     " tokens) can continue what the grammar asks for: the tokenizer does not belong to the model");
-}
-
 Result<SampledToken> ActiveRequest::Sample(std::span<float> logits) {
-  if (request_.constraint != nullptr) GPTOSS_RETURN_IF_ERROR(FillMask(logits.size()));
-  SampledToken token = sampler_.Sample(logits, static_cast<uint64_t>(usage_.output_tokens), mask_);
-  if (!token.finite) {
-    return CorruptData("the model gave no finite logit after " + std::to_string(sequence_->tokens().size()) +
-                       " tokens: its weights are damaged (gptoss verify, or fetch them again)");
-  }
-  sampler_.Accept(token.id);
-  if (request_.constraint != nullptr) {
-    GPTOSS_ASSIGN_OR_RETURN(const bool legal, request_.constraint->Accept(token.id));
-    GPTOSS_CHECK(legal);
-  }
-  return token;
+  return SampleNext(sampler_, request_.constraint.get(), static_cast<uint64_t>(usage_.output_tokens),
+                    sequence_->tokens().size(), logits, &mask_);
 }
 
 int ActiveRequest::Propose(int most) {

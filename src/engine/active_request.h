@@ -53,7 +53,6 @@ class ActiveRequest {
   const EngineUsage& usage() const { return usage_; }
 
  private:
-  Status FillMask(size_t vocab);
   Result<SampledToken> Sample(std::span<float> logits);
   bool ConstraintEnded() const { return request_.constraint != nullptr && request_.constraint->Ended(); }
   void Deliver(const SampledToken& token);
@@ -66,7 +65,7 @@ class ActiveRequest {
   Sampler sampler_;
   std::optional<RepetitionDetector> repetition_;
   std::unique_ptr<Sequence> sequence_;
-  std::vector<uint64_t> mask_;  // empty: everything is allowed
+  std::vector<uint64_t> mask_;  // of the constraint
   Clock::time_point submitted_, entered_, decoding_;
   std::optional<SpeculationController> controller_;  // once something is to be proposed
   Proposal proposal_;                                // in the sequence, not yet known to hold

@@ -1,8 +1,26 @@
 #include "engine/constraint.h"
 
 #include <algorithm>
+#include <string>
+
+#include "base/check.h"
 
 namespace gptoss {
+namespace {
+
+/// The mask of the model's vocabulary.
+Status FillVocabularyMask(const TokenConstraint& constraint, size_t vocab, std::vector<uint64_t>* mask) {
+  mask->assign(std::max((vocab + 63) / 64, constraint.mask_words()), 0);
+  GPTOSS_RETURN_IF_ERROR(constraint.FillMask(std::span(*mask).first(constraint.mask_words())));
+  // The tokenizer may know tokens that the model does not.
+  mask->resize((vocab + 63) / 64);
+  if (vocab % 64 != 0) mask->back() &= (uint64_t{1} << (vocab % 64)) - 1;
+  if (std::ranges::any_of(*mask, [](uint64_t word) { return word != 0; })) return Status();
+  return Unsupported("no token of the model's vocabulary (" + std::to_string(vocab) +
+                     " tokens) can continue what the grammar asks for: the tokenizer does not belong to the model");
+}
+
+}  // namespace
 
 bool GrammarConstraint::IsStop(int32_t token) const {
   return std::ranges::find(stop_tokens_, token) != stop_tokens_.end();
@@ -54,6 +72,22 @@ std::vector<int32_t> TurnConstraint::Forced() {
   }
   matcher_.Rollback(tokens.size());
   return tokens;
+}
+
+Result<SampledToken> SampleNext(Sampler& sampler, TokenConstraint* constraint, uint64_t position, size_t known_tokens,
+                                std::span<float> logits, std::vector<uint64_t>* mask) {
+  if (constraint != nullptr) GPTOSS_RETURN_IF_ERROR(FillVocabularyMask(*constraint, logits.size(), mask));
+  SampledToken token = sampler.Sample(logits, position, *mask);
+  if (!token.finite) {
+    return CorruptData("the model gave no finite logit after " + std::to_string(known_tokens) +
+                       " tokens: its weights are damaged (gptoss verify, or fetch them again)");
+  }
+  sampler.Accept(token.id);
+  if (constraint != nullptr) {
+    GPTOSS_ASSIGN_OR_RETURN(const bool legal, constraint->Accept(token.id));
+    GPTOSS_CHECK(legal);
+  }
+  return token;
 }
 
 }  // namespace gptoss

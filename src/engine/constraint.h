@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "grammar/machine.h"
 #include "grammar/turn_grammar.h"
+#include "sampling/sampler.h"
 
 namespace gptoss {
 
@@ -74,5 +75,12 @@ class TurnConstraint : public TokenConstraint {
   std::shared_ptr<const TokenIndex> tokens_;
   TurnMatcher matcher_;
 };
+
+/// Samples the token for output position `position` and moves sampler and constraint past it. A null constraint: any
+/// token. known_tokens: of the sequence so far, for the message. `mask` is the caller's memory for a mask.
+/// On failure: kCorruptData when no logit is finite, kUnsupported when the model has none of the tokens that may
+/// follow, or as FillMask.
+Result<SampledToken> SampleNext(Sampler& sampler, TokenConstraint* constraint, uint64_t position, size_t known_tokens,
+                                std::span<float> logits, std::vector<uint64_t>* mask);
 
 }  // namespace gptoss

@@ -68,8 +68,6 @@ class Generation {
   Status SpeculativePass(const Proposal& proposal);
   /// Adds the next token to `sampled_`.
   Status Sample(std::span<float> logits);
-  /// Sets `mask_` for the next token.
-  Status FillMask();
   bool ConstraintEnded() const { return request_.constraint != nullptr && request_.constraint->Ended(); }
   /// Gives out `sampled_` until one of them ends the output, and leaves in the sequence what was given out.
   void Deliver();
@@ -84,7 +82,7 @@ class Generation {
   const int max_proposed_, prompt_tokens_;
   SpeculationController controller_;
   std::vector<float> logits_;
-  std::vector<uint64_t> mask_;         // empty: everything is allowed
+  std::vector<uint64_t> mask_;         // of the constraint
   int known_;                          // tokens of the sequence before the pass
   std::vector<SampledToken> sampled_;  // that come after those
   std::optional<RepetitionDetector> repetition_;
@@ -193,32 +191,10 @@ Status Generation::SpeculativePass(const Proposal& proposal) {
   return status;
 }
 
-Status Generation::FillMask() {
-  const auto vocab = static_cast<size_t>(runner_.model().config().vocab_size);
-  mask_.assign(std::max((vocab + 63) / 64, request_.constraint->mask_words()), 0);
-  GPTOSS_RETURN_IF_ERROR(request_.constraint->FillMask(std::span(mask_).first(request_.constraint->mask_words())));
-  // The tokenizer may know tokens that the model does not.
-  mask_.resize((vocab + 63) / 64);
-  if (vocab % 64 != 0) mask_.back() &= (uint64_t{1} << (vocab % 64)) - 1;
-  if (std::ranges::any_of(mask_, [](uint64_t word) { return word != 0; })) return Status();
-  return Unsupported("no token of the model's vocabulary (" + std::to_string(vocab) +
-                     " tokens) can continue what the grammar asks for: the tokenizer does not belong to the model");
-}
-
 Status Generation::Sample(std::span<float> logits) {
-  const size_t position = result_.tokens.size() + sampled_.size();
-  if (request_.constraint != nullptr) GPTOSS_RETURN_IF_ERROR(FillMask());
-  SampledToken token = sampler_.Sample(logits, position, mask_);
-  if (!token.finite) {
-    return CorruptData("the model gave no finite logit after " +
-                       std::to_string(known_ + static_cast<int>(sampled_.size())) +
-                       " tokens: its weights are damaged (gptoss verify, or fetch them again)");
-  }
-  sampler_.Accept(token.id);
-  if (request_.constraint != nullptr) {
-    GPTOSS_ASSIGN_OR_RETURN(const bool legal, request_.constraint->Accept(token.id));
-    GPTOSS_CHECK(legal);
-  }
+  GPTOSS_ASSIGN_OR_RETURN(SampledToken token,
+                          SampleNext(sampler_, request_.constraint, result_.tokens.size() + sampled_.size(),
+                                     static_cast<size_t>(known_) + sampled_.size(), logits, &mask_));
   sampled_.push_back(std::move(token));
   return Status();
 }

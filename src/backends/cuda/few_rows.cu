@@ -3,8 +3,8 @@
 // its lane's blocks of 32 columns in order, then over the lanes.
 #include <algorithm>
 
-#include "backends/cuda/groups.cuh"
 #include "backends/cuda/launch.cuh"
+#include "backends/cuda/product.cuh"
 #include "base/check.h"
 
 namespace gptoss::cuda {
@@ -15,23 +15,9 @@ constexpr int kTileBlocks = kWarp;  // blocks of 32 columns in a tile: one a lan
 // One more than 32, so that lanes that read the same column of different blocks meet different banks.
 constexpr int kBlockStride = 33;
 
-struct Arguments {
-  const float* x;
-  const int32_t* gather;
-  int64_t n;
-  const int32_t* offsets;
-  int groups;
-  const uint8_t* weight;
-  const uint8_t* scales;
-  int64_t rows, cols;
-  const float* bias;
-  float limit;
-  float* y;
-};
-
 /// Columns 1024 * tile … of the activations of `rows`, zeros past their end.
 template <int kRows>
-__device__ void LoadTile(const Arguments& a, const GroupRows& rows, int64_t tile, float* shared) {
+__device__ void LoadTile(const ProductArguments& a, const GroupRows& rows, int64_t tile, float* shared) {
   for (int i = static_cast<int>(threadIdx.x); i < kRows * kTileBlocks * 32; i += kWarps * kWarp) {
     const int row = i / (kTileBlocks * 32), in_tile = i % (kTileBlocks * 32);
     const int64_t column = tile * kTileBlocks * 32 + in_tile, r = rows.begin + row;
@@ -42,7 +28,7 @@ __device__ void LoadTile(const Arguments& a, const GroupRows& rows, int64_t tile
 }
 
 template <DType kDType, int kRows>
-__device__ void AddBlock(const Arguments& a, int64_t block, const float* x, float (&sums)[kRows]) {
+__device__ void AddBlock(const ProductArguments& a, int64_t block, const float* x, float (&sums)[kRows]) {
   float weights[32];
   const float scale = LoadBlock<kDType>(a.weight, a.scales, block, weights);
   GPTOSS_UNROLL
@@ -54,24 +40,9 @@ __device__ void AddBlock(const Arguments& a, int64_t block, const float* x, floa
   }
 }
 
-template <Epilogue kEpilogue>
-__device__ void Write(const Arguments& a, int group, int64_t r, int64_t row, float first, float second) {
-  if (a.bias != nullptr) {
-    first += a.bias[group * a.rows + row];
-    if (row + 1 < a.rows) second += a.bias[group * a.rows + row + 1];
-  }
-  if constexpr (kEpilogue == Epilogue::kSwiglu) {
-    a.y[r * (a.rows / 2) + row / 2] = Swiglu(first, second, a.limit);
-    return;
-  }
-  float* y = a.y + r * a.rows + row;
-  y[0] = kEpilogue == Epilogue::kAdd ? y[0] + first : first;
-  if (row + 1 < a.rows) y[1] = kEpilogue == Epilogue::kAdd ? y[1] + second : second;
-}
-
 /// Grid: x pairs of weight rows by kWarps, y tiles of kRows activation rows.
 template <DType kDType, int kRows, Epilogue kEpilogue>
-__global__ void FewRowsKernel(Arguments a) {
+__global__ void FewRowsKernel(ProductArguments a) {
   GPTOSS_SHARED(float, shared);
   const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kRows, blockIdx.y);
   if (rows.begin >= rows.end) return;
@@ -92,15 +63,13 @@ __global__ void FewRowsKernel(Arguments a) {
   GPTOSS_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const float one = WarpSum(first[r]), two = WarpSum(second[r]);
-    if (Lane() == 0 && rows.begin + r < rows.end) Write<kEpilogue>(a, rows.group, rows.begin + r, row, one, two);
+    if (Lane() == 0 && rows.begin + r < rows.end) WritePair<kEpilogue>(a, rows.group, rows.begin + r, row, one, two);
   }
 }
 
 template <DType kDType, int kRows>
 void LaunchFewRows(Stream stream, const Product& p) {
-  const Arguments a{
-      p.x,           p.gather,      p.n,    p.offsets, p.groups, Bytes(p.weight.data), Bytes(p.weight.scales),
-      p.weight.rows, p.weight.cols, p.bias, p.limit,   p.y};
+  const ProductArguments a = ArgumentsOf(p);
   const dim3 grid{BlocksFor(p.weight.rows, 2 * kWarps),
                   static_cast<unsigned>(MostTiles(p.n, p.groups, kRows, p.offsets != nullptr)), 1};
   const size_t shared = sizeof(float) * kRows * kTileBlocks * kBlockStride;

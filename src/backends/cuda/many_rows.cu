@@ -6,8 +6,8 @@
 // Fragments of m16n8k16 as the PTX manual has them ("Matrix Fragments for mma.m16n8k16 with floating point type").
 #include <algorithm>
 
-#include "backends/cuda/groups.cuh"
 #include "backends/cuda/launch.cuh"
+#include "backends/cuda/product.cuh"
 #include "base/check.h"
 
 namespace gptoss::cuda {
@@ -17,20 +17,6 @@ constexpr int kTile = 64;      // rows of activations, and rows of weights
 constexpr int kDepth = 32;     // columns at a time
 constexpr int kStride = 40;    // of a row in shared memory: 80 bytes, so that a fragment's loads meet all banks once
 constexpr int kThreads = 128;  // four warps
-
-struct Arguments {
-  const float* x;
-  const int32_t* gather;
-  int64_t n;
-  const int32_t* offsets;
-  int groups;
-  const uint8_t* weight;
-  const uint8_t* scales;
-  int64_t rows, cols;
-  const float* bias;
-  float limit;
-  float* y;
-};
 
 struct SharedTiles {
   uint16_t high[kTile * kStride];  // activations
@@ -70,7 +56,7 @@ void Mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #endif
 
 /// Columns kDepth * step … of the tile's activations, zeros for rows past the end.
-__device__ void LoadActivations(const Arguments& a, const GroupRows& rows, int64_t step, SharedTiles& tiles) {
+__device__ void LoadActivations(const ProductArguments& a, const GroupRows& rows, int64_t step, SharedTiles& tiles) {
   for (int i = static_cast<int>(threadIdx.x); i < kTile * kDepth / 4; i += kThreads) {
     const int row = i / (kDepth / 4), part = i % (kDepth / 4);
     const int64_t r = rows.begin + row;
@@ -90,7 +76,7 @@ __device__ void LoadActivations(const Arguments& a, const GroupRows& rows, int64
 
 /// One thread a row of weights.
 template <DType kDType>
-__device__ void LoadWeights(const Arguments& a, int group, int64_t first_row, int64_t step, SharedTiles& tiles) {
+__device__ void LoadWeights(const ProductArguments& a, int group, int64_t first_row, int64_t step, SharedTiles& tiles) {
   const auto row = static_cast<int>(threadIdx.x);
   if (row >= kTile) return;
   float values[32] = {}, scale = 0.0f;
@@ -131,25 +117,9 @@ __device__ void AddTiles(const SharedTiles& tiles, int row0, int column0, float 
   }
 }
 
-template <Epilogue kEpilogue>
-__device__ void WritePair(const Arguments& a, int group, int64_t r, int64_t row, float first, float second) {
-  const bool both = row + 1 < a.rows;
-  if (a.bias != nullptr) {
-    first += a.bias[group * a.rows + row];
-    if (both) second += a.bias[group * a.rows + row + 1];
-  }
-  if constexpr (kEpilogue == Epilogue::kSwiglu) {
-    a.y[r * (a.rows / 2) + row / 2] = Swiglu(first, second, a.limit);
-    return;
-  }
-  float* y = a.y + r * a.rows + row;
-  y[0] = kEpilogue == Epilogue::kAdd ? y[0] + first : first;
-  if (both) y[1] = kEpilogue == Epilogue::kAdd ? y[1] + second : second;
-}
-
 /// Grid: x tiles of weight rows, y tiles of activation rows.
 template <DType kDType, Epilogue kEpilogue>
-__global__ void ManyRowsKernel(Arguments a) {
+__global__ void ManyRowsKernel(ProductArguments a) {
   GPTOSS_SHARED(SharedTiles, tiles);
   const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kTile, blockIdx.y);
   if (rows.begin >= rows.end) return;
@@ -178,9 +148,7 @@ __global__ void ManyRowsKernel(Arguments a) {
 
 template <DType kDType>
 void LaunchManyRows(Stream stream, const Product& p) {
-  const Arguments a{
-      p.x,           p.gather,      p.n,    p.offsets, p.groups, Bytes(p.weight.data), Bytes(p.weight.scales),
-      p.weight.rows, p.weight.cols, p.bias, p.limit,   p.y};
+  const ProductArguments a = ArgumentsOf(p);
   const dim3 grid{BlocksFor(p.weight.rows, kTile),
                   static_cast<unsigned>(MostTiles(p.n, p.groups, kTile, p.offsets != nullptr)), 1};
   switch (p.epilogue) {

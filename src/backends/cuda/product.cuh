@@ -1,9 +1,31 @@
-// How blocks of a product find the group and the rows that are theirs: offsets are on the device only.
+// What the kernels of products share: their arguments, how a block finds the group and the rows that are its own
+// (offsets are on the device only), and how results are written.
 #pragma once
 
-#include "backends/cuda/device_code.cuh"
+#include "backends/cuda/kernels.h"
+#include "backends/cuda/launch.cuh"
 
 namespace gptoss::cuda {
+
+/// Of a Product what kernels need.
+struct ProductArguments {
+  const float* x;
+  const int32_t* gather;
+  int64_t n;
+  const int32_t* offsets;
+  int groups;
+  const uint8_t* weight;
+  const uint8_t* scales;
+  int64_t rows, cols;
+  const float* bias;
+  float limit;
+  float* y;
+};
+
+inline ProductArguments ArgumentsOf(const Product& p) {
+  return {p.x,           p.gather,      p.n,    p.offsets, p.groups, Bytes(p.weight.data), Bytes(p.weight.scales),
+          p.weight.rows, p.weight.cols, p.bias, p.limit,   p.y};
+}
 
 /// Rows begin … end - 1 of group `group`; empty when there is nothing left to do.
 struct GroupRows {
@@ -45,6 +67,22 @@ __device__ inline GroupRows FindTile(const int32_t* offsets, int groups, int64_t
 inline int64_t MostTiles(int64_t n, int groups, int64_t tile_rows, bool grouped) {
   const int64_t whole = (n + tile_rows - 1) / tile_rows;
   return grouped ? whole + (groups < n ? groups : n) : whole;
+}
+
+/// Results `first` and `second` of weight rows `row`, an even number, and `row` + 1, for row r of y.
+template <Epilogue kEpilogue>
+__device__ void WritePair(const ProductArguments& a, int group, int64_t r, int64_t row, float first, float second) {
+  if (a.bias != nullptr) {
+    first += a.bias[group * a.rows + row];
+    if (row + 1 < a.rows) second += a.bias[group * a.rows + row + 1];
+  }
+  if constexpr (kEpilogue == Epilogue::kSwiglu) {
+    a.y[r * (a.rows / 2) + row / 2] = Swiglu(first, second, a.limit);
+    return;
+  }
+  float* y = a.y + r * a.rows + row;
+  y[0] = kEpilogue == Epilogue::kAdd ? y[0] + first : first;
+  if (row + 1 < a.rows) y[1] = kEpilogue == Epilogue::kAdd ? y[1] + second : second;
 }
 
 }  // namespace gptoss::cuda
