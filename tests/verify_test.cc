@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "golden_model.h"
 
 namespace gptoss {
@@ -72,6 +74,28 @@ TEST(Verify, FailsWhenSinksAreIgnored) {
   Ops broken = ReferenceOps();
   broken.attention = AttentionWithoutSinks;
   EXPECT_FALSE(Verify(broken).passed);
+}
+
+// The logits are right, the choice is not.
+void RouterThatMissesTheBest(ExecContext& context, const RouterArgs& args) {
+  ReferenceOps().router(context, args);
+  Routing& routing = *args.routing;
+  const auto k = static_cast<size_t>(routing.experts_per_token);
+  for (size_t t = 0; t < static_cast<size_t>(routing.n); ++t) {
+    const auto chosen = routing.expert.subspan(t * k, k);
+    int32_t other = 0;
+    while (std::ranges::find(chosen, other) != chosen.end()) ++other;
+    chosen[0] = other;
+  }
+  GroupByExpert(&routing);
+}
+
+TEST(Verify, FailsWhenTheChoiceOfExpertsIsNotThatOfTheLogits) {
+  Ops broken = ReferenceOps();
+  broken.router = RouterThatMissesTheBest;
+  const VerifyReport report = Verify(broken);
+  EXPECT_FALSE(report.passed);
+  EXPECT_NE(report.failure.find("other experts"), std::string::npos) << report.failure;
 }
 
 }  // namespace
