@@ -42,7 +42,7 @@ class Responses : public std::enable_shared_from_this<Responses> {
   void Replay(const StoredResponse& stored, int64_t after, Responder& responder);
 
   ResponsesShared shared_;
-  LiveResponses live_;
+  const std::shared_ptr<LiveResponses> live_ = std::make_shared<LiveResponses>();
 };
 
 /// "resp_1" of "/v1/responses/resp_1/cancel".
@@ -144,7 +144,7 @@ void Responses::Create(const HttpRequest& http, std::shared_ptr<Responder> respo
   plan.builder.seal_key = shared_.store->seal_key();
   plan.builder.logprobs = request.turn.sampling.top_logprobs >= 0;
   plan.builder.background = request.background;
-  const auto run = std::make_shared<ResponseRun>(shared_, request.store ? &live_ : nullptr, std::move(plan));
+  const auto run = std::make_shared<ResponseRun>(shared_, request.store ? live_ : nullptr, std::move(plan));
   const Status status = run->Start(std::move(prepared->turn), responder);
   if (!status.ok()) SendError(*responder, BodyError(status));
 }
@@ -203,7 +203,7 @@ void Responses::Retrieve(const HttpRequest& http, std::shared_ptr<Responder> res
   const std::string id = IdOf(http);
   const bool stream = http.Query("stream") == "true";
   const int64_t after = std::max<int64_t>(-1, QueryInt(http, "starting_after", -1));
-  if (const auto run = live_.Find(http.key_name, id)) {
+  if (const auto run = live_->Find(http.key_name, id)) {
     if (!stream) return SendJson(*responder, 200, run->Snapshot());
     if (run->Follow(responder, after)) return;
     return SendError(*responder, BadRequest("only a response created with background and stream can be streamed while "
@@ -218,7 +218,7 @@ void Responses::Retrieve(const HttpRequest& http, std::shared_ptr<Responder> res
 
 void Responses::Cancel(const HttpRequest& http, std::shared_ptr<Responder> responder) {
   const std::string id = IdOf(http);
-  const auto run = live_.Find(http.key_name, id);
+  const auto run = live_->Find(http.key_name, id);
   if (run != nullptr && run->background()) return run->Cancel(responder);
   if (run != nullptr) {
     return SendError(*responder, BadRequest("only background responses can be cancelled; close the connection to end "
@@ -236,10 +236,10 @@ void Responses::Cancel(const HttpRequest& http, std::shared_ptr<Responder> respo
 
 void Responses::Delete(const HttpRequest& http, Responder& responder) {
   const std::string id = IdOf(http);
-  const auto run = live_.Find(http.key_name, id);
+  const auto run = live_->Find(http.key_name, id);
   if (run != nullptr) {
     run->Forget();
-    live_.Remove(id, /*keep=*/false);  // its turn may take a moment to end; nobody shall find it meanwhile
+    live_->Remove(id, /*keep=*/false);  // its turn may take a moment to end; nobody shall find it meanwhile
   }
   const auto deleted = shared_.store->Delete(http.key_name, id);
   if (!deleted.ok()) return SendError(responder, ApiErrorOf(deleted.status()));
@@ -253,7 +253,7 @@ void Responses::InputItems(const HttpRequest& http, Responder& responder) {
   const std::string id = IdOf(http);
   Json own;
   std::string previous;
-  if (const auto run = live_.Find(http.key_name, id)) {
+  if (const auto run = live_->Find(http.key_name, id)) {
     own = run->items();
     previous = run->previous_id();
   } else {

@@ -42,7 +42,7 @@ std::shared_ptr<ResponseRun> LiveResponses::Find(std::string_view owner, std::st
   return it == runs_.end() || it->second->owner() != owner ? nullptr : it->second;
 }
 
-ResponseRun::ResponseRun(ResponsesShared shared, LiveResponses* live, Plan plan)
+ResponseRun::ResponseRun(ResponsesShared shared, const std::shared_ptr<LiveResponses>& live, Plan plan)
     : shared_(shared),
       live_(live),
       plan_(std::move(plan)),
@@ -58,10 +58,10 @@ Status ResponseRun::Start(TurnRequest request, std::shared_ptr<Responder> respon
     history_ = request.history;
     responder_ = responder;
   }
-  if (live_ != nullptr) live_->Add(shared_from_this());
+  if (const auto live = live_.lock()) live->Add(shared_from_this());
   auto started = shared_.api->turns->Start(std::move(request), shared_from_this());
   if (!started.ok()) {
-    if (live_ != nullptr) live_->Remove(id_, false);
+    if (const auto live = live_.lock()) live->Remove(id_, false);
     return started.status();
   }
   bool cancel = false;
@@ -225,7 +225,7 @@ void ResponseRun::OnFinish(const TurnResult& result) {
 
 void ResponseRun::Deliver(const Status& stored) {
   // Whoever has the answer may ask for the response at once, and is to find the stored one.
-  if (live_ != nullptr) live_->Remove(id_, background() && !stored.ok());
+  if (const auto live = live_.lock()) live->Remove(id_, background() && !stored.ok());
   std::unique_lock lock(mutex_);
   if (!stored.ok()) builder_.StorageFailed(stored);
   const std::string end = EventText(builder_.EndEvent());

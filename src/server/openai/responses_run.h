@@ -55,8 +55,8 @@ class ResponseRun : public TurnListener, public std::enable_shared_from_this<Res
     bool store = true, stream = false;
   };
 
-  /// `live` is null for a response that is not stored.
-  ResponseRun(ResponsesShared shared, LiveResponses* live, Plan plan);
+  /// `live` is null for a response that is not stored. The run may outlive it: the store's thread ends the last ones.
+  ResponseRun(ResponsesShared shared, const std::shared_ptr<LiveResponses>& live, Plan plan);
 
   /// Begins the turn. On failure, as TurnService::Start: nothing is sent.
   Status Start(TurnRequest request, std::shared_ptr<Responder> responder);
@@ -89,7 +89,7 @@ class ResponseRun : public TurnListener, public std::enable_shared_from_this<Res
   StoredResponse Record() const;
 
   const ResponsesShared shared_;
-  LiveResponses* const live_;
+  const std::weak_ptr<LiveResponses> live_;
   const Plan plan_;
   const std::string id_;
   const int64_t created_s_;
