@@ -2,12 +2,13 @@
 
 add_library(gptoss_options INTERFACE)
 target_include_directories(gptoss_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+set(gptoss_warnings -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
 target_compile_options(gptoss_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror
+  $<$<COMPILE_LANGUAGE:CXX>:${gptoss_warnings}>
   # GCC and clang both contract a*b+c by default in some modes; numerics must not depend on it.
-  -ffp-contract=off -fno-math-errno
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off$<SEMICOLON>-fno-math-errno>
   # False alarms of g++ 12 on std::string's operator+ (GCC bug 105651).
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict>)
 if(GPTOSS_SANITIZE)
   target_compile_options(gptoss_options INTERFACE -fsanitize=${GPTOSS_SANITIZE} -fno-omit-frame-pointer -g1
     -fno-sanitize-recover=all
