@@ -11,7 +11,7 @@ packages=(
 )
 if [[ "${1:-}" == "--test" ]]; then
   # libtest-json-schema-acceptance-perl has the official JSON Schema Test Suite of every draft.
-  packages+=(clang clang-format libgtest-dev libgmock-dev libtest-json-schema-acceptance-perl nodejs npm python3
+  packages+=(clang clang-format libclang-rt-dev libgtest-dev libgmock-dev libtest-json-schema-acceptance-perl nodejs npm python3
              python3-numpy)
 fi
 if [[ "${1:-}" == "--aarch64" ]]; then
