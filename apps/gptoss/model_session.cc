@@ -129,12 +129,13 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
   const auto start = std::chrono::steady_clock::now();
   auto session = std::make_unique<ModelSession>();
   if (flags.device == "cuda") {
+    if (!flags.adapters.empty()) {
+      return Unsupported("--adapter: adapters are for --device cpu; merge it with gptoss convert");
+    }
     auto gpu = OpenCuda(0, flags.exact ? Precision::kExact : Precision::kFast);
     if (!gpu.ok()) return gpu.status().WithContext("--device cuda");
     session->device = std::move(gpu->device);
     session->ops = gpu->ops;
-    if (!flags.adapters.empty())
-      return Unsupported("--adapter: adapters are for --device cpu; merge it with gptoss convert");
   } else {
     GPTOSS_ASSIGN_OR_RETURN(session->ops, OpsOf(flags));
   }

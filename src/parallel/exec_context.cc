@@ -1,7 +1,6 @@
 #include "parallel/exec_context.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <utility>
 
 #include "base/check.h"
@@ -20,18 +19,15 @@ size_t ScratchArena::capacity() const {
   return bytes;
 }
 
-Status ScratchArena::Reserve(size_t bytes) {
-  Block block;
-  GPTOSS_ASSIGN_OR_RETURN(block.memory, DeviceBuffer::Allocate(*device_, std::max(bytes, kMinBlock)));
-  blocks_.push_back(std::move(block));
-  return Status();
-}
-
 void* ScratchArena::AllocateBytes(size_t bytes) {
   bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   while (current_ < blocks_.size() && blocks_[current_].memory.size() - blocks_[current_].used < bytes) ++current_;
-  // What a step needs was planned and reserved where memory is scarce; a machine without address space cannot go on.
-  if (current_ == blocks_.size()) GPTOSS_CHECK(Reserve(bytes).ok());
+  if (current_ == blocks_.size()) {
+    // Without memory for a step, which the plan counted, nothing can go on.
+    auto memory = DeviceBuffer::Allocate(*device_, std::max(bytes, kMinBlock));
+    GPTOSS_CHECK(memory.ok());
+    blocks_.push_back({.memory = *std::move(memory)});
+  }
   Block& block = blocks_[current_];
   void* result = block.memory.data() + block.used;
   block.used += bytes;

@@ -21,8 +21,6 @@ class ScratchArena {
   explicit ScratchArena(Device& device = HostDevice()) : device_(&device) {}
 
   Device& device() const { return *device_; }
-  /// Makes sure that `bytes` can be had without asking the device again. On failure: kResourceExhausted.
-  Status Reserve(size_t bytes);
   /// `count` uninitialised values of T, aligned to 64 bytes.
   template <typename T>
   T* Allocate(size_t count) {

@@ -137,15 +137,7 @@ Result<std::vector<GpuInfo>> ListGpus() {
     if (const auto error = cudaGetDeviceProperties(&properties, i); error != cudaSuccess) {
       return Unsupported("GPU " + std::to_string(i) + ": " + Describe(error));
     }
-    GpuInfo gpu{.index = i,
-                .name = properties.name,
-                .capability = 10 * properties.major + properties.minor,
-                .total_bytes = properties.totalGlobalMem};
-    size_t free_bytes = 0, total = 0;
-    if (cudaSetDevice(i) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total) == cudaSuccess) {
-      gpu.free_bytes = free_bytes;
-    }
-    gpus.push_back(std::move(gpu));
+    gpus.push_back({.index = i, .name = properties.name, .capability = 10 * properties.major + properties.minor});
   }
   return gpus;
 }

@@ -17,8 +17,6 @@ struct GpuInfo {
   int index = 0;
   std::string name;
   int capability = 0;  // 90 for sm_90
-  uint64_t total_bytes = 0;
-  uint64_t free_bytes = 0;
 };
 
 /// The machine's GPUs. On failure: kUnsupported saying what is missing: a driver, or a newer one.
