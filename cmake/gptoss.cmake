@@ -15,7 +15,7 @@ if(GPTOSS_SANITIZE)
     # Half the time of compilation; the checks are the same.
     -O1
     # g++ reports false alarms in instrumented code; the release build has warnings as errors.
-    -Wno-error)
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-error>)
   target_link_options(gptoss_options INTERFACE -fsanitize=${GPTOSS_SANITIZE})
 endif()
 if(GPTOSS_BUILD_FUZZERS)
@@ -92,7 +92,7 @@ function(gptoss_test name)
   endif()
 endfunction()
 
-# gptoss_fuzzer(NAME SOURCES a_fuzz.cc DEPS …): a libFuzzer binary, built with the `fuzz` preset only.
+# gptoss_fuzzer(NAME SOURCES a_fuzz.cc DEPS …): a libFuzzer binary, built with the presets `asan` and `fuzz`.
 function(gptoss_fuzzer name)
   if(NOT GPTOSS_BUILD_FUZZERS)
     return()

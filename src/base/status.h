@@ -31,7 +31,9 @@ class [[nodiscard]] Status {
 
   bool ok() const { return code_ == StatusCode::kOk; }
   StatusCode code() const { return code_; }
-  const std::string& message() const { return message_; }
+  const std::string& message() const& { return message_; }
+  /// By value, so that `const auto& m = result.status().message()` does not outlive its Status.
+  std::string message() && { return std::move(message_); }
 
   /// The same error with `context` and ": " before its message. No effect on success.
   Status WithContext(std::string_view context) const {

@@ -46,9 +46,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!body.ok()) return 0;
   const auto request = ParseChatRequest(*body, ApiOptions());
   if (!request.ok()) {
-    const std::string& message = request.status().message();
+    const Status status = request.status();
+    const std::string& message = status.message();
     if (message.empty() || message.find('\n') != std::string::npos) std::abort();
-    if (ApiErrorOf(request.status()).http_status != 400) std::abort();
+    if (ApiErrorOf(status).http_status != 400) std::abort();
   }
   return 0;
 }
