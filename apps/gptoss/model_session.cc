@@ -29,17 +29,53 @@ class LoadProgress : public WriteProgress {
   ProgressBar bar_;
 };
 
-/// The adapters of --adapter, which add up; null when there are none.
-Result<std::unique_ptr<AdapterWeights>> LoadAdapters(const ModelFlags& flags, const ModelConfig& config) {
+struct AdapterFlag {
+  std::string name;  // empty: it takes part in every request
+  std::string directory;
+};
+
+/// A directory may have a "=" in its path; NAME may not have a "/".
+AdapterFlag ParseAdapterFlag(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || text.find('/') < equals || std::filesystem::exists(text)) return {"", text};
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+/// The flags --adapter, those of every request first. On failure: kInvalidArgument naming the flag at fault.
+Result<std::vector<AdapterFlag>> AdapterFlagsOf(const ModelFlags& flags) {
+  std::vector<AdapterFlag> parsed;
+  for (const std::string& text : flags.adapters) {
+    AdapterFlag flag = ParseAdapterFlag(text);
+    if (!flag.name.empty() && !flags.named_adapters) {
+      return InvalidArgument("--adapter " + text + ": names are for gptoss serve; here, give the directory");
+    }
+    const bool again = std::ranges::any_of(parsed, [&](const AdapterFlag& f) { return f.name == flag.name; });
+    if (!flag.name.empty() && again) return InvalidArgument("--adapter " + text + ": the name is taken already");
+    parsed.push_back(std::move(flag));
+  }
+  std::ranges::stable_partition(parsed, [](const AdapterFlag& flag) { return flag.name.empty(); });
+  return parsed;
+}
+
+/// The adapters of --adapter; null when there are none. Fills `names`.
+Result<std::unique_ptr<AdapterWeights>> LoadAdapters(const ModelFlags& flags, const ModelConfig& config,
+                                                     std::vector<std::string>* names) {
   std::vector<AdapterLayout> layouts;
   std::vector<std::vector<float>> values;
-  for (const std::string& path : flags.adapters) {
-    GPTOSS_ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(path, config));
+  std::vector<uint8_t> owners;
+  GPTOSS_ASSIGN_OR_RETURN(const std::vector<AdapterFlag> parsed, AdapterFlagsOf(flags));
+  for (const AdapterFlag& flag : parsed) {
+    GPTOSS_ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(flag.directory, config));
     layouts.push_back(std::move(adapter.layout));
     values.push_back(std::move(adapter.values));
+    if (!flag.name.empty()) names->push_back(flag.name);
+    owners.push_back(static_cast<uint8_t>(flag.name.empty() ? 0 : names->size()));
+  }
+  if (names->size() >= AdapterWeights::kMaxOwners) {
+    return InvalidArgument("--adapter: at most " + std::to_string(AdapterWeights::kMaxOwners - 1) + " names");
   }
   if (layouts.empty()) return std::unique_ptr<AdapterWeights>();
-  return AdapterWeights::Make(layouts, values);
+  return AdapterWeights::Make(layouts, values, owners);
 }
 
 Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
@@ -68,7 +104,10 @@ void AddModelFlags(CLI::App& command, ModelFlags* flags) {
       "-m,--model", flags->model,
       "Checkpoint directory, .gguf or packed file, name of a pulled model, or nano (the embedded default)");
   command.add_option("--adapter", flags->adapters,
-                     "Directory of an adapter (gptoss train --lora) to add to the model; several add up");
+                     flags->named_adapters
+                         ? "Directory of an adapter (gptoss train --lora) for all requests; with NAME=DIRECTORY for "
+                           "those whose model is NAME"
+                         : "Directory of an adapter (gptoss train --lora) to add to the model; several add up");
   command.add_option("-c,--context", flags->context, "Most tokens of one conversation")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
@@ -148,7 +187,8 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
                                                         session->ops->weight_layout,
                                                         session->device == nullptr ? HostDevice() : *session->device));
   progress.Finish();
-  GPTOSS_ASSIGN_OR_RETURN(session->adapter, LoadAdapters(flags, session->checkpoint->config()));
+  GPTOSS_ASSIGN_OR_RETURN(session->adapter,
+                          LoadAdapters(flags, session->checkpoint->config(), &session->adapter_names));
   session->model = std::make_unique<GptOss>(session->weights, *session->ops, session->adapter.get());
   GPTOSS_ASSIGN_OR_RETURN(session->runner, ModelRunner::Create(*session->model, *session->pool, options));
   session->load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

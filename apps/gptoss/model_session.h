@@ -22,7 +22,8 @@ struct ModelFlags {
   std::string device = "cpu";
   std::string cpu;                    // target; empty: GPTOSS_CPU or the best
   std::string dense = "auto";         // auto | int8 | bf16
-  std::vector<std::string> adapters;  // directories
+  std::vector<std::string> adapters;  // directories, or NAME=DIRECTORY where requests choose among them
+  bool named_adapters = false;        // the latter is allowed
   int context = 8192;
   int sequences = 1;
   int64_t total_context = 0;  // tokens of all sequences together; 0: each may have the whole context
@@ -55,6 +56,7 @@ struct ModelSession {
   const Ops* ops = nullptr;
   ModelWeights weights;
   std::unique_ptr<AdapterWeights> adapter;  // null without --adapter
+  std::vector<std::string> adapter_names;   // those that requests choose: owner 1, 2, …
   std::unique_ptr<GptOss> model;
   std::unique_ptr<ModelRunner> runner;
   double load_s = 0;

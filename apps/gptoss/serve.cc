@@ -191,7 +191,8 @@ int RunServe(ServeFlags flags) {
   if (flags.log_content) logged = server::LogTurns(*counted, log);
 
   std::atomic<bool> ready{true};
-  const server::ApiContext api = {logged != nullptr ? logged.get() : counted.get(), ApiOptionsOf(flags)};
+  server::ApiContext api = {logged != nullptr ? logged.get() : counted.get(), ApiOptionsOf(flags)};
+  api.options.adapters = (*session)->adapter_names;
   const server::OperationHooks hooks = {[&] { return ready.load(); },
                                         [&] { return metrics.Text((*engine)->stats(), (*http)->connections()); }};
   AddRoutes(api, **store, replay, ModelCardOf(*(*session)->checkpoint), hooks, &router);

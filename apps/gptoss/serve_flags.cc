@@ -104,6 +104,7 @@ void AddEngineFlags(CLI::App& command, ServeFlags* flags) {
 
 void AddServeFlags(CLI::App& command, ServeFlags* flags) {
   flags->model.context = kServeContext;
+  flags->model.named_adapters = true;
   AddModelFlags(command, &flags->model);
   command.add_option("--tokenizer", flags->model.tokenizer,
                      "tokenizer.json or .tiktoken file (default: the model's, else the embedded vocabulary)");

@@ -22,6 +22,7 @@ class ActiveRequest {
 
   RequestId id() const { return id_; }
   int prompt_tokens() const { return usage_.prompt_tokens; }
+  int adapter() const { return request_.adapter; }
   bool ended() const { return finish_.has_value(); }
   bool Expired(Clock::time_point now) const { return request_.deadline.has_value() && now >= *request_.deadline; }
 

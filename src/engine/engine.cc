@@ -93,6 +93,9 @@ class EngineImpl : public Engine, private KvSpace {
   /// Reads from the store what `sequence` needs in order to go on after `length` tokens. On failure: nothing is
   /// computed of it.
   Status Restore(Sequence& sequence, int length);
+  /// What the first `length` tokens are called in the cache: with another adapter the same tokens have other keys and
+  /// values, so the first one's number says which it was.
+  std::vector<int32_t> CacheKey(const Sequence& sequence, size_t length) const;
   /// Keeps the state after the first `length` tokens of the sequence for later prompts.
   void Keep(const Sequence& sequence, int length);
 
@@ -133,6 +136,11 @@ Status EngineImpl::Validate(const EngineRequest& request) const {
   if (request.prompt.size() >= static_cast<size_t>(max_context())) {
     return InvalidArgument("the prompt has " + std::to_string(request.prompt.size()) +
                            " tokens, which leaves no room in the context of " + std::to_string(max_context()));
+  }
+  const AdapterWeights* adapters = runner_.model().adapter();
+  const int owners = adapters == nullptr ? 1 : adapters->owners();
+  if (request.adapter < 0 || request.adapter >= owners) {
+    return InvalidArgument("adapter " + std::to_string(request.adapter) + ": there are " + std::to_string(owners - 1));
   }
   if (request.max_tokens < 1) return InvalidArgument("max_tokens must be at least 1");
   return ValidateSampling(request.sampling, vocab);
@@ -205,7 +213,7 @@ bool EngineImpl::Receive() {
     stop = stop_;
   }
   for (auto& request : arrivals) {
-    request->Start(runner_.NewSequence());
+    request->Start(runner_.NewSequence(request->adapter()));
     scheduler_.Add(request->id(), request->prompt_tokens());
     requests_.emplace(request->id(), std::move(request));
   }
@@ -224,7 +232,7 @@ int EngineImpl::Enter(uint64_t id) {
   ActiveRequest& request = *requests_.at(id);
   Sequence& sequence = request.sequence();
   if (cache_ == nullptr) return 0;
-  const std::vector<int32_t>& tokens = sequence.tokens();
+  const std::vector<int32_t> tokens = CacheKey(sequence, sequence.tokens().size());
   const int limit = static_cast<int>(tokens.size()) - 1;
   auto state = cache_->Find(tokens, limit);
   while (store_ != nullptr && sequence.computed() == 0) {
@@ -243,8 +251,14 @@ int EngineImpl::Enter(uint64_t id) {
   return sequence.computed();
 }
 
+std::vector<int32_t> EngineImpl::CacheKey(const Sequence& sequence, size_t length) const {
+  std::vector<int32_t> key(sequence.tokens().begin(), sequence.tokens().begin() + static_cast<int64_t>(length));
+  if (!key.empty()) key[0] += sequence.adapter() * runner_.model().config().vocab_size;
+  return key;
+}
+
 Status EngineImpl::Restore(Sequence& sequence, int length) {
-  const auto tokens = std::span(sequence.tokens()).first(static_cast<size_t>(length));
+  const std::vector<int32_t> tokens = CacheKey(sequence, static_cast<size_t>(length));
   const int entries = (length + kKvBlockSize - 1) / kKvBlockSize;
   const int first = std::max(0, length - runner_.model().config().sliding_window + 1) / kKvBlockSize;
   std::vector<int32_t> shared;
@@ -288,7 +302,7 @@ int64_t EngineImpl::FreeTokens() const {
 
 void EngineImpl::Keep(const Sequence& sequence, int length) {
   if (cache_ == nullptr || length == 0) return;
-  const auto tokens = std::span(sequence.tokens()).first(static_cast<size_t>(length));
+  const std::vector<int32_t> tokens = CacheKey(sequence, static_cast<size_t>(length));
   if (!cache_->Insert(tokens, sequence.blocks(KvGroup::kFull), sequence.blocks(KvGroup::kSliding))) return;
   if (store_ == nullptr) return;
   store_->Save(tokens, [&](KvGroup group, int entry, std::span<std::byte> bytes) {

@@ -24,6 +24,7 @@ struct EngineRequest {
   int max_tokens = 1 << 30;                     // clamped to what the context leaves
   std::vector<int32_t> stop_tokens;             // end the output; the stop token itself is part of it
   std::unique_ptr<TokenConstraint> constraint;  // null: anything
+  int adapter = 0;                              // Sequence::adapter
   std::optional<std::chrono::steady_clock::time_point> deadline;
   /// Lengths of the prompt, ascending, at which later prompts are likely to branch off (the ends of user turns and of
   /// finals): there the state of the sliding layers is kept for them.
@@ -97,9 +98,9 @@ class Engine {
   static Result<std::unique_ptr<Engine>> Create(ModelRunner& runner, const EngineOptions& options);
   virtual ~Engine() = default;  // cancels what is left; listeners hear of it
 
-  /// On failure: kInvalidArgument (an empty prompt, a token outside the vocabulary, a sampling parameter, a prompt that
-  /// leaves no room in the context), kResourceExhausted when the queue is full, kCancelled when the engine is draining;
-  /// the listener is then never called.
+  /// On failure: kInvalidArgument (an empty prompt, a token outside the vocabulary, an adapter that is not there, a
+  /// sampling parameter, a prompt that leaves no room in the context), kResourceExhausted when the queue is full,
+  /// kCancelled when the engine is draining; the listener is then never called.
   virtual Result<RequestId> Submit(EngineRequest request, std::shared_ptr<EngineListener> listener) = 0;
   /// Ends the request with kCancelled at the next step; nothing when it is over.
   virtual void Cancel(RequestId id) = 0;

@@ -62,6 +62,10 @@ uint64_t ModelFingerprint(const GptOss& model, DType kv_dtype) {
     print.Add(layer.gate_up, c.num_experts);
     print.Add(layer.down, c.num_experts);
   }
+  if (const AdapterWeights* adapter = model.adapter(); adapter != nullptr) {
+    print.Add(adapter->values().data(), static_cast<int64_t>(adapter->values().size()));
+    print.Add(static_cast<uint64_t>(adapter->owners()));
+  }
   return print.value();
 }
 

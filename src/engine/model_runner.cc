@@ -84,9 +84,17 @@ ModelRunner::ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOpti
       scratch_(*model.weights().device),
       context_{pool, scratch_} {}
 
-std::unique_ptr<Sequence> ModelRunner::NewSequence() {
-  return std::unique_ptr<Sequence>(new Sequence(&sliding_pool_, &full_pool_));
+std::unique_ptr<Sequence> ModelRunner::NewSequence(int adapter) {
+  GPTOSS_CHECK(adapter >= 0 && adapter < AdapterWeights::kMaxOwners);
+  return std::unique_ptr<Sequence>(new Sequence(&sliding_pool_, &full_pool_, adapter));
 }
+
+namespace {
+
+/// The owners of adapters that take part in the rows of a sequence.
+uint32_t ActiveOwners(const Sequence& sequence) { return uint32_t{1} | uint32_t{1} << sequence.adapter(); }
+
+}  // namespace
 
 Status ModelRunner::CheckTokens(const Sequence& sequence, int end) const {
   if (end > options_.max_context) {
@@ -162,6 +170,7 @@ Status ModelRunner::AddToBatch(const StepItem& item, ForwardBatch* batch) {
     if (position >= end - item.logits) batch->logit_rows.push_back(batch->rows());
     batch->tokens.push_back(sequence.tokens_[position]);
     batch->positions.push_back(position);
+    if (model_.has_adapter_choice()) batch->adapters.push_back(ActiveOwners(sequence));
   }
   for (int g = 0; g < kNumKvGroups; ++g) {
     for (int position = first; position < end; ++position) {
@@ -225,7 +234,11 @@ Status ModelRunner::GiveLogits(std::span<const StepItem> items, const float* hid
   float* logits = scratch_.Allocate<float>(std::min<size_t>(wanted.size(), kLogitRows) * vocab);
   for (size_t first = 0; first < wanted.size(); first += kLogitRows) {
     const size_t n = std::min<size_t>(kLogitRows, wanted.size() - first);
-    model_.Unembed(context_, hidden + first * width, static_cast<int64_t>(n), logits);
+    std::vector<uint32_t> adapters;
+    for (size_t i = first; model_.has_adapter_choice() && i < first + n; ++i) {
+      adapters.push_back(ActiveOwners(*items[wanted[i].first].sequence));
+    }
+    model_.Unembed(context_, hidden + first * width, static_cast<int64_t>(n), logits, adapters);
     float* readable = logits;
     if (!context_.device().is_host()) {
       host_logits_.resize(n * vocab);

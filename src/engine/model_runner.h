@@ -42,14 +42,17 @@ class Sequence {
   const std::vector<int32_t>& tokens() const { return tokens_; }
   /// Leading tokens whose keys and values are in the cache.
   int computed() const { return computed_; }
+  /// Owner (AdapterWeights) that takes part beside owner 0; 0: nobody else.
+  int adapter() const { return adapter_; }
   std::span<const int32_t> blocks(KvGroup group) const { return tables_[static_cast<size_t>(group)].blocks(); }
   void Append(int32_t token) { tokens_.push_back(token); }
   void Append(std::span<const int32_t> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
 
  private:
   friend class ModelRunner;
-  Sequence(BlockPool* sliding, BlockPool* full)
-      : tables_{BlockTable(sliding, kKvBlockSize), BlockTable(full, kKvBlockSize)} {}
+  Sequence(BlockPool* sliding, BlockPool* full, int adapter)
+      : adapter_(adapter), tables_{BlockTable(sliding, kKvBlockSize), BlockTable(full, kKvBlockSize)} {}
+  const int adapter_;
   std::vector<int32_t> tokens_;
   int computed_ = 0;
   std::array<BlockTable, kNumKvGroups> tables_;
@@ -81,7 +84,8 @@ class ModelRunner {
   static Result<std::unique_ptr<ModelRunner>> Create(const GptOss& model, ThreadPool& pool,
                                                      const RunnerOptions& options);
 
-  std::unique_ptr<Sequence> NewSequence();
+  /// `adapter` below AdapterWeights::kMaxOwners: Sequence::adapter.
+  std::unique_ptr<Sequence> NewSequence(int adapter = 0);
 
   /// Computes all tokens of `sequence` that are not computed yet, in chunks, and gives the logits of the positions from
   /// `first_logits` on (those not computed before) to `sink`. On failure: kInvalidArgument for a token outside the

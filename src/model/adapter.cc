@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/check.h"
 #include "base/rng.h"
 
 namespace gptoss {
@@ -12,7 +13,6 @@ namespace {
 
 constexpr std::array<std::string_view, 8> kTargets = {"q", "k", "v", "out", "router", "gate_up", "down", "unembedding"};
 constexpr std::array<std::string_view, 3> kFused = {"q", "k", "v"};
-constexpr int64_t kRankStep = 32;  // what the products of inference need
 
 std::vector<std::string_view> Expand(std::string_view name) {
   if (name == "attention") return {"q", "k", "v", "out"};
@@ -249,12 +249,17 @@ struct Piece {
   const float *a, *b;
   int64_t rank, rows, first_row;
   float scale;
+  uint8_t owner;
+  int64_t first_rank = 0;  // in the stage's matrices
 };
+
+int64_t RoundedUp(int64_t rank) { return (rank + kRankStep - 1) / kRankStep * kRankStep; }
 
 class UpdateBuilder {
  public:
-  UpdateBuilder(std::span<const AdapterLayout> layouts, std::span<const std::vector<float>> values)
-      : layouts_(layouts), values_(values) {}
+  UpdateBuilder(std::span<const AdapterLayout> layouts, std::span<const std::vector<float>> values,
+                std::span<const uint8_t> owners)
+      : layouts_(layouts), values_(values), owners_(owners) {}
 
   /// Values that the stage's pair needs: 0 when no adapter has a part in it.
   size_t Count(const std::string& prefix, const Stage& stage) const {
@@ -262,35 +267,37 @@ class UpdateBuilder {
     return static_cast<size_t>(stage.shape.matrices * rank * (stage.shape.rows + stage.shape.cols));
   }
 
-  /// Fills `memory`, which is zero.
-  LowRankUpdate Build(const std::string& prefix, const Stage& stage, float* memory) const {
+  /// Fills `memory`, which is zero, and `owner`, to which the result points.
+  LowRankUpdate Build(const std::string& prefix, const Stage& stage, float* memory, std::vector<uint8_t>* owner) const {
     const std::vector<Piece> pieces = Pieces(prefix, stage);
     if (pieces.empty()) return {};
     const int64_t rank = PaddedRank(pieces), cols = stage.shape.cols, rows = stage.shape.rows;
     float* b_memory = memory + stage.shape.matrices * rank * cols;
     for (int64_t e = 0; e < stage.shape.matrices; ++e) {
-      int64_t first = 0;
       for (const Piece& p : pieces) {
-        std::copy_n(p.a + e * p.rank * cols, p.rank * cols, memory + (e * rank + first) * cols);
+        std::copy_n(p.a + e * p.rank * cols, p.rank * cols, memory + (e * rank + p.first_rank) * cols);
         for (int64_t r = 0; r < p.rows; ++r) {
-          float* to = b_memory + (e * rows + p.first_row + r) * rank + first;
+          float* to = b_memory + (e * rows + p.first_row + r) * rank + p.first_rank;
           for (int64_t i = 0; i < p.rank; ++i) to[i] = p.scale * p.b[(e * p.rows + r) * p.rank + i];
         }
-        first += p.rank;
+      }
+    }
+    owner->resize(static_cast<size_t>(rank / kRankStep));
+    for (const Piece& p : pieces) {
+      for (int64_t i = p.first_rank / kRankStep; i * kRankStep < p.first_rank + p.rank; ++i) {
+        (*owner)[static_cast<size_t>(i)] = p.owner;
       }
     }
     const auto matrix = [](const float* data, int64_t height, int64_t width) {
       return WeightMatrix{
           .dtype = DType::kF32, .rows = height, .cols = width, .data = reinterpret_cast<const std::byte*>(data)};
     };
-    return {matrix(memory, rank, cols), matrix(b_memory, rows, rank)};
+    return {matrix(memory, rank, cols), matrix(b_memory, rows, rank), owner->data(), {}};
   }
 
  private:
   static int64_t PaddedRank(const std::vector<Piece>& pieces) {
-    int64_t rank = 0;
-    for (const Piece& p : pieces) rank += p.rank;
-    return (rank + kRankStep - 1) / kRankStep * kRankStep;
+    return pieces.empty() ? 0 : RoundedUp(pieces.back().first_rank + pieces.back().rank);
   }
 
   std::vector<Piece> Pieces(const std::string& prefix, const Stage& stage) const {
@@ -302,8 +309,19 @@ class UpdateBuilder {
         const std::string name = prefix + std::string(target);
         if (const FlatTensor* a = layouts_[i].Find(name + ".lora_a"); a != nullptr) {
           const FlatTensor* b = layouts_[i].Find(name + ".lora_b");
-          pieces.push_back({values_[i].data() + a->offset, values_[i].data() + b->offset, layouts_[i].options().rank,
-                            rows, row, static_cast<float>(layouts_[i].options().scale())});
+          Piece piece{values_[i].data() + a->offset,
+                      values_[i].data() + b->offset,
+                      layouts_[i].options().rank,
+                      rows,
+                      row,
+                      static_cast<float>(layouts_[i].options().scale()),
+                      owners_.empty() ? uint8_t{0} : owners_[i]};
+          if (!pieces.empty()) {
+            const Piece& last = pieces.back();
+            const int64_t end = last.first_rank + last.rank;
+            piece.first_rank = last.owner == piece.owner ? end : RoundedUp(end);
+          }
+          pieces.push_back(piece);
         }
         row += rows;
       }
@@ -313,14 +331,23 @@ class UpdateBuilder {
 
   std::span<const AdapterLayout> layouts_;
   std::span<const std::vector<float>> values_;
+  std::span<const uint8_t> owners_;
 };
+
+LowRankUpdate Activated(LowRankUpdate update, std::span<const uint32_t> active) {
+  update.active = active;
+  return update;
+}
 
 }  // namespace
 
 std::unique_ptr<AdapterWeights> AdapterWeights::Make(std::span<const AdapterLayout> layouts,
-                                                     std::span<const std::vector<float>> values) {
+                                                     std::span<const std::vector<float>> values,
+                                                     std::span<const uint8_t> owners) {
   const ModelConfig& c = layouts.front().config();
-  const UpdateBuilder builder(layouts, values);
+  GPTOSS_CHECK(owners.empty() ||
+               (owners.size() == layouts.size() && std::ranges::is_sorted(owners) && owners.back() < kMaxOwners));
+  const UpdateBuilder builder(layouts, values, owners);
   const auto single = [&](std::string_view target) { return Stage{{target}, ShapeOf(c, target)}; };
   const std::array<Stage, 5> stages = {Stage{{"q", "k", "v"}, {1, c.q_size() + 2 * c.kv_size(), c.hidden_size}},
                                        single("out"), single("router"), single("gate_up"), single("down")};
@@ -330,9 +357,10 @@ std::unique_ptr<AdapterWeights> AdapterWeights::Make(std::span<const AdapterLayo
   }
   auto weights = std::make_unique<AdapterWeights>();
   weights->memory_.assign(count, 0.0f);
+  if (!owners.empty()) weights->num_owners_ = owners.back() + 1;
   float* at = weights->memory_.data();
   const auto build = [&](const std::string& prefix, const Stage& stage) {
-    const LowRankUpdate update = builder.Build(prefix, stage, at);
+    const LowRankUpdate update = builder.Build(prefix, stage, at, &weights->owners_.emplace_back());
     at += builder.Count(prefix, stage);
     return update;
   };
@@ -344,6 +372,16 @@ std::unique_ptr<AdapterWeights> AdapterWeights::Make(std::span<const AdapterLayo
   }
   weights->unembedding_ = build("", single("unembedding"));
   return weights;
+}
+
+AdapterWeights::Layer AdapterWeights::layer(int n, std::span<const uint32_t> active) const {
+  const Layer& all = layers_[static_cast<size_t>(n)];
+  return {Activated(all.qkv, active), Activated(all.out, active), Activated(all.router, active),
+          Activated(all.gate_up, active), Activated(all.down, active)};
+}
+
+LowRankUpdate AdapterWeights::unembedding(std::span<const uint32_t> active) const {
+  return Activated(unembedding_, active);
 }
 
 }  // namespace gptoss

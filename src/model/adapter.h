@@ -84,21 +84,32 @@ class AdapterBinding {
   std::vector<T> fused_b_, fused_db_;     // [layers, qkv_size, fused_rank]
 };
 
-/// The adapter as inference reads it: ranks padded to a multiple of 32, the scale inside b. Several adapters add up.
+/// Adapters as inference reads them: the ranks of each owner padded to a multiple of kRankStep, the scale inside b.
+/// Those of one owner add up; each row of a batch says which owners take part in it.
 class AdapterWeights {
  public:
   struct Layer {
     LowRankUpdate qkv, out, router, gate_up, down;
   };
-  /// `values` are those of the layouts, all of one model. At least one.
+  static constexpr int kMaxOwners = 32;
+
+  /// `values` are those of the layouts, all of one model. At least one. owners [layouts], ascending and below
+  /// kMaxOwners; empty: all of owner 0.
   static std::unique_ptr<AdapterWeights> Make(std::span<const AdapterLayout> layouts,
-                                              std::span<const std::vector<float>> values);
-  const Layer& layer(int n) const { return layers_[static_cast<size_t>(n)]; }
-  const LowRankUpdate& unembedding() const { return unembedding_; }
+                                              std::span<const std::vector<float>> values,
+                                              std::span<const uint8_t> owners = {});
+  /// `active` as in LowRankUpdate.
+  Layer layer(int n, std::span<const uint32_t> active = {}) const;
+  LowRankUpdate unembedding(std::span<const uint32_t> active = {}) const;
+  /// One more than the last owner.
+  int owners() const { return num_owners_; }
+  std::span<const float> values() const { return memory_; }
   uint64_t bytes() const { return memory_.size() * sizeof(float); }
 
  private:
   std::vector<float> memory_;
+  int num_owners_ = 1;
+  std::vector<std::vector<uint8_t>> owners_;  // of the updates
   std::vector<Layer> layers_;
   LowRankUpdate unembedding_;
 };

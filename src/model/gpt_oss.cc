@@ -121,7 +121,7 @@ void GptOss::Forward(ExecContext& context, const ForwardBatch& batch, const KvMe
 
   for (int n = 0; n < c.num_layers; ++n) {
     AttentionBlock(context, batch, n, kv, a, hook);
-    MlpBlock(context, n, a, hook);
+    MlpBlock(context, batch, n, a, hook);
   }
 
   const auto rows = static_cast<int64_t>(batch.logit_rows.size());
@@ -142,7 +142,7 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
                             ActivationHook* hook) const {
   const ModelConfig& c = weights_.config;
   const LayerWeights& w = weights_.layers[n];
-  const AdapterWeights::Layer adapter = AdapterOf(n);
+  const AdapterWeights::Layer adapter = AdapterOf(n, batch.adapters);
   const KvGroupBatch& group = batch.kv[static_cast<int>(c.IsSliding(n) ? KvGroup::kSliding : KvGroup::kFull)];
   {
     ProfileScope scope(context, "norm");
@@ -171,10 +171,11 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
 }
 
 /// x += experts(rmsnorm(x))
-void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHook* hook) const {
+void GptOss::MlpBlock(ExecContext& context, const ForwardBatch& batch, int n, Activations& a,
+                      ActivationHook* hook) const {
   const ModelConfig& c = weights_.config;
   const LayerWeights& w = weights_.layers[n];
-  const AdapterWeights::Layer adapter = AdapterOf(n);
+  const AdapterWeights::Layer adapter = AdapterOf(n, batch.adapters);
   {
     ProfileScope scope(context, "norm");
     ops_.rms_norm(context, {a.x, w.mlp_norm, c.rms_eps, a.n, c.hidden_size, a.normed});
@@ -201,11 +202,12 @@ void GptOss::MlpBlock(ExecContext& context, int n, Activations& a, ActivationHoo
   Show(context, hook, n, Stage::kAfterMlp, a.x, rows * c.hidden_size);
 }
 
-void GptOss::Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const {
+void GptOss::Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits,
+                     std::span<const uint32_t> adapters) const {
   ProfileScope scope(context, "head");
   if (context.profiler != nullptr) ++context.profiler->counts().head_passes;
   ops_.linear(context, {hidden, n, weights_.unembedding, /*bias=*/nullptr, /*accumulate=*/false, logits,
-                        adapter_ == nullptr ? LowRankUpdate() : adapter_->unembedding()});
+                        adapter_ == nullptr ? LowRankUpdate() : adapter_->unembedding(adapters)});
 }
 
 }  // namespace gptoss

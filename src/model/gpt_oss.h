@@ -42,6 +42,9 @@ class GptOss {
   const ModelConfig& config() const { return weights_.config; }
   const Ops& ops() const { return ops_; }
   const ModelWeights& weights() const { return weights_; }
+  const AdapterWeights* adapter() const { return adapter_; }
+  /// Sequences differ in the adapters that take part: ForwardBatch::adapters must be there.
+  bool has_adapter_choice() const { return adapter_ != nullptr && adapter_->owners() > 1; }
 
   /// Runs the batch through all layers, appending keys and values to `kv`, and writes the final-normed rows
   /// batch.logit_rows to `hidden` [logit rows, H]. Weights, `kv` and `hidden` are in memory of the context's device; a
@@ -49,19 +52,20 @@ class GptOss {
   void Forward(ExecContext& context, const ForwardBatch& batch, const KvMemory& kv, float* hidden,
                ActivationHook* hook = nullptr) const;
 
-  /// logits [n, V] of final-normed rows [n, H], both on the device.
-  void Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits) const;
+  /// logits [n, V] of final-normed rows [n, H], both on the device. adapters [n] as in ForwardBatch.
+  void Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits,
+               std::span<const uint32_t> adapters = {}) const;
 
  private:
   struct Activations;
   void AttentionBlock(ExecContext& context, const ForwardBatch& batch, int n, const KvMemory& kv, Activations& a,
                       ActivationHook* hook) const;
-  void MlpBlock(ExecContext& context, int n, Activations& a, ActivationHook* hook) const;
+  void MlpBlock(ExecContext& context, const ForwardBatch& batch, int n, Activations& a, ActivationHook* hook) const;
 
   const ModelWeights& weights_;
   const Ops& ops_;
-  AdapterWeights::Layer AdapterOf(int n) const {
-    return adapter_ == nullptr ? AdapterWeights::Layer() : adapter_->layer(n);
+  AdapterWeights::Layer AdapterOf(int n, std::span<const uint32_t> active) const {
+    return adapter_ == nullptr ? AdapterWeights::Layer() : adapter_->layer(n, active);
   }
   RopeTable rope_;
   const AdapterWeights* adapter_;

@@ -35,6 +35,7 @@ struct ForwardBatch {
   std::vector<SequenceSpan> sequences;
   std::array<KvGroupBatch, kNumKvGroups> kv;
   std::vector<int32_t> logit_rows;  // rows whose logits are wanted, ascending
+  std::vector<uint32_t> adapters;   // [rows] LowRankUpdate::active; empty: all adapters in all rows
 
   int rows() const { return static_cast<int>(tokens.size()); }
 };

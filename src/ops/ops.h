@@ -37,12 +37,17 @@ struct WeightMatrix {
 };
 
 /// An adapter of low rank: y += (x a^T) b^T beside a product with another matrix. Both float and row-major, the rank
-/// (a.rows and b.cols) a multiple of 32; of experts, one pair each. No rows: no adapter.
+/// (a.rows and b.cols) a multiple of kRankStep; of experts, one pair each. No rows: no adapter.
 struct LowRankUpdate {
   WeightMatrix a;
   WeightMatrix b;
+  /// Several adapters stand side by side: ranks kRankStep * i and the following belong to owner[i] (below 32), who
+  /// takes part in the row of token t when that bit of active[t] is set. `active` empty: everyone does everywhere.
+  const uint8_t* owner = nullptr;         // [a.rows / kRankStep]
+  std::span<const uint32_t> active = {};  // [tokens]
   bool any() const { return a.rows > 0; }
 };
+inline constexpr int64_t kRankStep = 32;
 
 struct EmbedLookupArgs {
   WeightMatrix table;               // [V, H]
@@ -149,6 +154,12 @@ struct MoeDownArgs {
   float* x;  // in/out [n, H], the residual stream
   LowRankUpdate adapter = {};
 };
+
+/// False when no token has an owner of `update` that takes part: then it adds nothing.
+bool TakesPart(const LowRankUpdate& update);
+/// Makes inner [rows, update.a.rows] = x a^T zero where the owner takes no part. tokens [rows]: the token of each row;
+/// null: row r is token r. Shared by all backends on the host, like what follows.
+void DropInactive(const LowRankUpdate& update, const int32_t* tokens, int64_t rows, float* inner);
 
 /// The k largest of `logits` [num_experts] in descending order, ties by lower index, and their softmax: expert [k],
 /// weight [k]. Shared by all backends on the host.

@@ -91,6 +91,7 @@ class EngineTurnService : public TurnService {
       if (tool.input != ToolSpec::Input::kJson) reading.custom_tools.push_back(tool.name);
     }
     EngineRequest work;
+    work.adapter = request.adapter;
     work.prompt = std::move(prompt.tokens);
     work.checkpoints = std::move(prompt.checkpoints);
     work.constraint = std::make_unique<TurnConstraint>(grammars_.tokens(), std::move(grammar));
@@ -113,6 +114,7 @@ class EngineTurnService : public TurnService {
                              std::shared_ptr<TurnListener> listener) override {
     if (prompt.empty()) return InvalidArgument("prompt: holds no token");
     EngineRequest work;
+    work.adapter = limits.adapter;
     GPTOSS_ASSIGN_OR_RETURN(work.max_tokens, MostTokens(prompt.size(), limits.max_tokens));
     work.prompt = std::move(prompt);
     work.stop_tokens = StopTokens();

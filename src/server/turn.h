@@ -48,6 +48,7 @@ struct TurnRequest {
   ToolChoice tool_choice;
   AnswerFormat format;
   ReasoningEffort effort = ReasoningEffort::kMedium;
+  int adapter = 0;                      // of the engine (EngineRequest)
   bool no_reasoning = false;            // effort "none": low, and the analysis channel is closed
   std::optional<int> reasoning_budget;  // tokens
   std::optional<int> max_tokens;        // of the whole turn; clamped to the context

@@ -7,6 +7,7 @@
 #include "backends/cpu/training/training_ops.h"
 #include "backends/registry.h"
 #include "base/rng.h"
+#include "lively.h"
 #include "served.h"
 #include "tiny.h"
 #include "training/adapter_file.h"
@@ -15,33 +16,6 @@
 
 namespace gptoss {
 namespace {
-
-AdapterOptions Options(std::vector<std::string> targets, int rank = 3) {
-  auto options = CheckAdapter({.rank = rank, .alpha = 2.0 * rank, .targets = std::move(targets)});
-  EXPECT_TRUE(options.ok()) << options.status().message();
-  return *options;
-}
-
-/// A model whose every part matters: weights large enough that experts, attention and clamps all take part.
-std::vector<float> LivelyParameters(const FlatLayout& layout, uint64_t seed) {
-  std::vector<float> values(layout.size());
-  for (const FlatTensor& tensor : layout.tensors()) {
-    const RandomStream random(seed, tensor.spec.name);
-    const bool norm = tensor.spec.name.ends_with("norm");
-    for (size_t i = 0; i < tensor.count; ++i) {
-      values[tensor.offset + i] = static_cast<float>((norm ? 1.0 : 0.0) + 0.6 * (random.Uniform(i) - 0.5));
-    }
-  }
-  return values;
-}
-
-/// Both matrices of each pair different from zero, so that all gradients are.
-std::vector<float> LivelyAdapter(const AdapterLayout& layout, uint64_t seed) {
-  const RandomStream random(seed, "adapter");
-  std::vector<float> values(layout.size());
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(0.4 * (random.Uniform(i) - 0.5));
-  return values;
-}
 
 template <typename T>
 std::vector<T> As(const std::vector<float>& values) {
@@ -175,26 +149,6 @@ TEST_F(Adapters, KernelsOfEveryTargetGiveTheGradientsOfThePlainOps) {
       EXPECT_LE(std::sqrt(error / norm), 2e-4) << target.name << " " << tensor.spec.name;
     }
   }
-}
-
-/// Frozen weights as a loaded model holds them.
-struct Base {
-  std::shared_ptr<const Checkpoint> checkpoint;
-  ModelWeights weights;
-};
-
-Base LoadBase(const FlatLayout& layout, const std::vector<float>& values, const std::string& path, ThreadPool& pool) {
-  WriteOptions write;
-  write.allow_lossy = true;
-  const Status written = WriteHf(*MakeFlatCheckpoint(layout, values, "base"), path, write);
-  EXPECT_TRUE(written.ok()) << written.message();
-  auto checkpoint = OpenCheckpoint(path);
-  EXPECT_TRUE(checkpoint.ok());
-  Base base{*std::move(checkpoint), {}};
-  auto weights = LoadWeights(base.checkpoint, DensePrecision::kAsStored, pool);
-  EXPECT_TRUE(weights.ok());
-  base.weights = *std::move(weights);
-  return base;
 }
 
 std::vector<float> Served(const ModelWeights& weights, const Ops& ops, const AdapterWeights* adapter, ThreadPool& pool,

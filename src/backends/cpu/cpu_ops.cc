@@ -17,15 +17,16 @@ using MatmulFunction = void (*)(ExecContext&, const MatmulArgs&);
 template <const Kernels& kKernels, bool kExact>
 constexpr MatmulFunction kMatmul = kExact ? kKernels.matmul_exact : kKernels.matmul_fast;
 
-/// y[r] += b (a x[gather[r]]), in float always.
+/// y[r] += b (a x[gather[r]]), in float always. Row r is token tokens[r].
 template <const Kernels& kKernels>
 void AddUpdate(ExecContext& context, const LowRankUpdate& update, const float* x, int64_t x_rows, const int32_t* gather,
-               std::span<const int32_t> offsets, float* y) {
-  if (!update.any()) return;
+               std::span<const int32_t> offsets, const int32_t* tokens, float* y) {
+  if (!TakesPart(update)) return;
   const ScratchFrame frame(context.scratch);
   float* inner = context.scratch.Allocate<float>(offsets.back() * update.a.rows);
   kKernels.matmul_exact(
       context, {.x = x, .x_rows = x_rows, .gather = gather, .offsets = offsets, .weight = update.a, .y = inner});
+  DropInactive(update, tokens, offsets.back(), inner);
   kKernels.matmul_exact(context, {.x = inner,
                                   .x_rows = offsets.back(),
                                   .offsets = offsets,
@@ -44,7 +45,7 @@ void Linear(ExecContext& context, const LinearArgs& args) {
                       .bias = args.bias,
                       .epilogue = args.accumulate ? Epilogue::kAdd : Epilogue::kStore,
                       .y = args.y});
-  AddUpdate<kKernels>(context, args.adapter, args.x, args.n, nullptr, offsets, args.y);
+  AddUpdate<kKernels>(context, args.adapter, args.x, args.n, nullptr, offsets, nullptr, args.y);
 }
 
 template <const Kernels& kKernels, MatmulFunction kFunction>
@@ -83,8 +84,8 @@ void MoeGateUpAdapted(ExecContext& context, const MoeGateUpArgs& args) {
                       .weight = args.weight,
                       .bias = args.bias,
                       .y = pre});
-  AddUpdate<kKernels>(context, args.adapter, args.x, routing.n, routing.grouped_token.data(), routing.expert_offsets,
-                      pre);
+  const int32_t* const tokens = routing.grouped_token.data();
+  AddUpdate<kKernels>(context, args.adapter, args.x, routing.n, tokens, routing.expert_offsets, tokens, pre);
   context.pool.ParallelFor(rows, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin * width / 2; i < end * width / 2; ++i) {
       const float gate = std::min(pre[2 * i], args.limit);
@@ -119,7 +120,8 @@ void MoeDown(ExecContext& context, const MoeDownArgs& args) {
                       .weight = args.weight,
                       .bias = args.bias,
                       .y = y});
-  AddUpdate<kKernels>(context, args.adapter, args.h, rows, nullptr, args.routing->expert_offsets, y);
+  AddUpdate<kKernels>(context, args.adapter, args.h, rows, nullptr, args.routing->expert_offsets,
+                      args.routing->grouped_token.data(), y);
   kKernels.combine_experts(context, args, y);
 }
 

@@ -32,6 +32,7 @@ void Multiply(ExecContext& context, const Product& product) {
 /// y += (x a^T) b^T. Rows of x are gathered, those of y are not.
 void AddUpdate(ExecContext& context, const LowRankUpdate& update, Product product, float* y) {
   if (!update.any()) return;
+  GPTOSS_CHECK(update.active.empty());  // chosen by request: on the host only
   const ScratchFrame frame(context.scratch);
   float* inner = context.scratch.Allocate<float>(product.n * update.a.rows);
   product.bias = nullptr;

@@ -39,9 +39,9 @@ void RmsNorm(ExecContext&, const RmsNormArgs& args) {
   }
 }
 
-/// For each group g of rows: y[r] += b_g (a_g x[gather[r]]); gather null: row r itself.
+/// For each group g of rows: y[r] += b_g (a_g x[gather[r]]); gather null: row r itself. Row r is token tokens[r].
 void AddUpdate(const LowRankUpdate& u, std::span<const int32_t> offsets, const float* x, const int32_t* gather,
-               float* y) {
+               const int32_t* tokens, float* y) {
   std::vector<float> row, inner(u.a.rows);
   for (int64_t g = 0; u.any() && g + 1 < static_cast<int64_t>(offsets.size()); ++g) {
     for (int64_t r = offsets[g]; r < offsets[g + 1]; ++r) {
@@ -50,6 +50,8 @@ void AddUpdate(const LowRankUpdate& u, std::span<const int32_t> offsets, const f
         DecodeRow(u.a, g * u.a.rows + i, &row);
         inner[i] = Dot(row.data(), from, u.a.cols);
       }
+      const auto token = static_cast<int32_t>(tokens == nullptr ? r : tokens[r]);
+      DropInactive(u, &token, 1, inner.data());
       for (int64_t i = 0; i < u.b.rows; ++i) {
         DecodeRow(u.b, g * u.b.rows + i, &row);
         y[r * u.b.rows + i] += Dot(row.data(), inner.data(), u.b.cols);
@@ -70,7 +72,7 @@ void Linear(ExecContext&, const LinearArgs& args) {
     }
   }
   const std::array<int32_t, 2> all = {0, static_cast<int32_t>(args.n)};
-  AddUpdate(args.adapter, all, args.x, nullptr, args.y);
+  AddUpdate(args.adapter, all, args.x, nullptr, nullptr, args.y);
 }
 
 /// Rotates one head in place.
@@ -208,7 +210,8 @@ void MoeGateUp(ExecContext&, const MoeGateUpArgs& args) {
       }
     }
   }
-  AddUpdate(args.adapter, routing.expert_offsets, args.x, routing.grouped_token.data(), pre.data());
+  const int32_t* const tokens = routing.grouped_token.data();
+  AddUpdate(args.adapter, routing.expert_offsets, args.x, tokens, tokens, pre.data());
   for (int64_t i = 0; i < choices * rows / 2; ++i) args.h[i] = Swiglu(pre[2 * i], pre[2 * i + 1], args.limit);
 }
 
@@ -225,7 +228,7 @@ void MoeDown(ExecContext&, const MoeDownArgs& args) {
       }
     }
   }
-  AddUpdate(args.adapter, routing.expert_offsets, args.h, nullptr, y.data());
+  AddUpdate(args.adapter, routing.expert_offsets, args.h, nullptr, routing.grouped_token.data(), y.data());
   for (int64_t t = 0; t < routing.n; ++t) {
     for (int64_t i = 0; i < rows; ++i) {
       float sum = 0.0f;

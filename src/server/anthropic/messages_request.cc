@@ -298,6 +298,7 @@ Result<MessagesRequest> ParseMessagesRequest(const Json& json, const ApiOptions&
   out.turn.effort = options.effort;
   out.model = body.String("model").value_or("");
   if (out.model.empty()) out.model = options.model;
+  out.turn.adapter = AdapterOf(options, out.model);
   out.stream = body.Bool("stream").value_or(false);
   if (const Json* system = body.Find("system")) {
     GPTOSS_ASSIGN_OR_RETURN(out.turn.instructions, BlocksText(*system, "system", false));

@@ -42,6 +42,14 @@ const Json kTools = Json::array({{{"name", "get"}, {"description", "d"}, {"input
                                  {{"type", "web_search_20250305"}, {"name", "web_search"}}});
 const Json kThinking = {{"type", "enabled"}, {"budget_tokens", 64}};
 
+TEST_F(MessagesTest, AnAdaptersNameChoosesIt) {
+  http.api.options.adapters = {"legal", "sql"};
+  EXPECT_EQ(Create(Body({{"model", "sql"}}))["model"], "sql");
+  Create(Body());
+  EXPECT_EQ(http.turns.requests()[0].adapter, 2);
+  EXPECT_EQ(http.turns.requests()[1].adapter, 0);
+}
+
 TEST_F(MessagesTest, AnswersWithAndWithoutThinking) {
   http.turns.Push({{Thinks({"hm"}), Answers({"It is ", "42."})}});
   Json m = Create(Body());

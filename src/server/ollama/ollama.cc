@@ -38,7 +38,7 @@ class Ollama {
 
   void Run(const HttpRequest& http, bool chat, const std::shared_ptr<Responder>& responder) const;
   void Show(const HttpRequest& http, Responder& responder) const;
-  Json Tags() const { return {{"models", Json::array({Entry()})}}; }
+  Json Tags() const;
   Json Running() const;
 
  private:
@@ -67,6 +67,16 @@ Json Ollama::Entry() const {
           {"size", card_.bytes},
           {"digest", ""},
           {"details", Details()}};
+}
+
+Json Ollama::Tags() const {
+  Json models = Json::array({Entry()});
+  for (const std::string& adapter : api_.options.adapters) {
+    Json entry = Entry();
+    entry["name"] = entry["model"] = adapter;
+    models.push_back(std::move(entry));
+  }
+  return {{"models", std::move(models)}};
 }
 
 Json Ollama::Running() const {

@@ -193,6 +193,7 @@ class MessageReader {
 Status ReadCommon(FieldReader& body, const ApiOptions& options, OllamaRequest* out) {
   out->model = body.String("model").value_or("");
   if (out->model.empty()) out->model = options.model;
+  out->turn.adapter = AdapterOf(options, out->model);
   out->stream = body.Bool("stream").value_or(true);
   if (const Json* keep = body.Find("keep_alive")) out->unload = *keep == 0 || *keep == "0" || *keep == "0s";
   GPTOSS_RETURN_IF_ERROR(ReadThink(body, options, out));

@@ -44,6 +44,19 @@ struct OllamaTest : testing::Test {
 const Json kTools =
     Json::array({{{"type", "function"}, {"function", {{"name", "get"}, {"parameters", {{"type", "object"}}}}}}});
 
+TEST_F(OllamaTest, AnAdaptersNameChoosesIt) {
+  http.api.options.adapters = {"legal", "sql"};
+  EXPECT_EQ(http.Run("POST", "/api/chat", Body({{"model", "sql:latest"}}))->status(), 200);
+  EXPECT_EQ(http.Run("POST", "/api/generate", {{"model", "legal"}, {"prompt", "q"}, {"stream", false}})->status(), 200);
+  EXPECT_EQ(http.Run("POST", "/api/chat", Body())->status(), 200);
+  std::vector<int> chosen;
+  for (const TurnRequest& request : http.turns.requests()) chosen.push_back(request.adapter);
+  EXPECT_EQ(chosen, (std::vector<int>{2, 1, 0}));
+  const Json tags = http.Run("GET", "/api/tags")->json()["models"];
+  ASSERT_EQ(tags.size(), 3);
+  EXPECT_EQ(tags[2]["name"], "sql");
+}
+
 TEST_F(OllamaTest, ChatWholeAndInLines) {
   http.turns.Push({{Thinks({"h", "m"}), Answers({"It is ", "42."})}});
   const Json whole = http.Run("POST", "/api/chat", Body())->json();

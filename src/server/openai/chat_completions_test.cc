@@ -259,6 +259,26 @@ TEST(Completions, TextsTokensAndEcho) {
   EXPECT_EQ(f.Run("POST", "/v1/completions", R"({"prompt": {"a": 1}})")->status(), 400);
 }
 
+TEST(Models, AdaptersAreModels) {
+  ChatFixture f;
+  f.api.options.adapters = {"legal", "sql"};
+  const Json list = f.Run("GET", "/v1/models")->json()["data"];
+  ASSERT_EQ(list.size(), 3);
+  EXPECT_EQ(list[0]["id"], "gpt-oss-test");
+  EXPECT_EQ(list[1]["id"], "legal");
+  EXPECT_EQ(list[2]["id"], "sql");
+  for (const char* model : {"sql", "legal", "sql:latest", "gpt-oss-test", "SQL", ""}) {
+    EXPECT_EQ(f.Run("POST", "/v1/chat/completions",
+                    {{"model", model}, {"messages", Json::array({{{"role", "user"}, {"content", "q"}}})}})
+                  ->status(),
+              200);
+    EXPECT_EQ(f.Run("POST", "/v1/completions", {{"model", model}, {"prompt", "Once"}})->status(), 200);
+  }
+  std::vector<int> chosen;
+  for (const TurnRequest& request : f.turns.requests()) chosen.push_back(request.adapter);
+  EXPECT_EQ(chosen, (std::vector<int>{2, 2, 1, 1, 2, 2, 0, 0, 0, 0, 0, 0}));
+}
+
 TEST(Models, ListTokenizeAndRefusals) {
   ChatFixture f;
   EXPECT_EQ(f.Run("GET", "/v1/models")->json()["data"][0]["id"], "gpt-oss-test");

@@ -162,6 +162,7 @@ Result<ChatRequest> ParseChatRequest(const Json& json, const ApiOptions& options
   GPTOSS_RETURN_IF_ERROR(ReadReasoningFields(body, options.effort, &out.turn));
   const Json* model = body.Find("model");
   out.model = model != nullptr && model->is_string() && *model != "" ? model->get<std::string>() : options.model;
+  out.turn.adapter = AdapterOf(options, out.model);
   out.stream = body.Bool("stream").value_or(false);
   if (const Json* stream = body.Object("stream_options")) {
     FieldReader fields(*stream, "stream_options");

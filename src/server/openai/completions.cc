@@ -73,6 +73,7 @@ Result<CompletionRequest> ParseCompletionRequest(const Json& json, const ApiCont
   }
   const Json* model = body.Find("model");
   out.model = model != nullptr && model->is_string() && *model != "" ? model->get<std::string>() : api.options.model;
+  out.limits.adapter = AdapterOf(api.options, out.model);
   out.choices = static_cast<int>(body.Int("n", 1, kMaxChoices).value_or(1));
   out.stream = body.Bool("stream").value_or(false);
   out.echo = body.Bool("echo").value_or(false);

@@ -8,8 +8,8 @@
 namespace gptoss::server {
 namespace {
 
-Json ModelJson(const ApiContext& api) {
-  return {{"id", api.options.model},
+Json ModelJson(const ApiContext& api, std::string_view id) {
+  return {{"id", id},
           {"object", "model"},
           {"created", api.options.created},
           {"owned_by", "openai"},
@@ -18,9 +18,7 @@ Json ModelJson(const ApiContext& api) {
 
 /// Names of models are not checked anywhere else, so neither are they here.
 void SendModel(const ApiContext& api, const HttpRequest& http, Responder& responder) {
-  Json json = ModelJson(api);
-  json["id"] = http.path.substr(std::string_view("/v1/models/").size());
-  SendJson(responder, 200, json);
+  SendJson(responder, 200, ModelJson(api, std::string_view(http.path).substr(std::string_view("/v1/models/").size())));
 }
 
 /// The ids of a text, or of the prompt that a list of messages becomes.
@@ -59,7 +57,9 @@ Result<std::string> Detokenize(const ApiContext& api, const Json& body) {
 
 void AddModelRoutes(Router& router, const ApiContext& api) {
   router.Add("GET", "/v1/models", [&api](const HttpRequest&, std::shared_ptr<Responder> responder) {
-    SendJson(*responder, 200, {{"object", "list"}, {"data", Json::array({ModelJson(api)})}});
+    Json models = Json::array({ModelJson(api, api.options.model)});
+    for (const std::string& adapter : api.options.adapters) models.push_back(ModelJson(api, adapter));
+    SendJson(*responder, 200, {{"object", "list"}, {"data", std::move(models)}});
   });
   const auto one = [&api](const HttpRequest& http, std::shared_ptr<Responder> responder) {
     SendModel(api, http, *responder);

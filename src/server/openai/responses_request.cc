@@ -332,6 +332,7 @@ Result<ResponsesRequest> ParseResponsesRequest(const Json& json, const ApiOption
   const auto model = body.String("model");
   GPTOSS_RETURN_IF_ERROR(body.status());
   GPTOSS_RETURN_IF_ERROR(CheckMetadata(metadata));
+  out.turn.adapter = AdapterOf(options, model.value_or(""));
 
   const auto as_sent = [&](const char* key) { return body.Find(key) == nullptr ? Json(nullptr) : *body.Find(key); };
   out.echo = {{"background", out.background},

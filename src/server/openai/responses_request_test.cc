@@ -45,6 +45,15 @@ Result<Said> Read(std::string_view items, std::map<std::string, ToolRef> tools =
   return said;
 }
 
+TEST(ResponsesRequest, AnAdaptersNameChoosesIt) {
+  ApiOptions options;
+  options.adapters = {"legal", "sql"};
+  const auto adapter = [&](const char* text) { return ParseResponsesRequest(Parsed(text), options)->turn.adapter; };
+  EXPECT_EQ(adapter(R"({"model": "sql", "input": "q"})"), 2);
+  EXPECT_EQ(adapter(R"({"model": "other", "input": "q"})"), 0);
+  EXPECT_EQ(adapter(R"({"input": "q"})"), 0);
+}
+
 TEST(ResponsesRequest, Defaults) {
   const auto request = Parse(R"({"input": "hello"})");
   ASSERT_TRUE(request.ok()) << request.status().message();
