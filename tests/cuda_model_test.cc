@@ -5,25 +5,11 @@
 
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/emulator/emulator.h"
-#include "engine/logit_metrics.h"
 #include "engine/verify.h"
 #include "golden_model.h"
 
 namespace gptoss {
 namespace {
-
-LogitMetrics Compare(const std::vector<float>& got, const std::string& golden, int rows) {
-  const NpyArray array = GoldenArray(golden);
-  const std::span<const float> want = array.As<float>();
-  LogitMetrics metrics;
-  EXPECT_EQ(got.size(), want.size());
-  if (got.size() != want.size()) return metrics;
-  const size_t vocab = want.size() / static_cast<size_t>(rows);
-  for (int i = 0; i < rows; ++i) {
-    metrics.Add(want.subspan(i * vocab, vocab), std::span(got).subspan(i * vocab, vocab));
-  }
-  return metrics;
-}
 
 RunnerOptions Options(DType kv, int chunk) {
   return {.max_context = 512, .max_sequences = 1, .chunk_tokens = chunk, .kv_dtype = kv};
@@ -35,11 +21,11 @@ TEST(CudaModel, FloatLogits) {
                            Options(DType::kF32, 64), *gpu);
   ASSERT_NE(loaded, nullptr);
   const LogitMetrics few =
-      Compare(LastLogits(*loaded->runner, GoldenTokens("micro", "s7"), 7), "micro/s7.logits.f32.npy", 7);
+      CompareWithGolden(LastLogits(*loaded->runner, GoldenTokens("micro", "s7"), 7), "micro/s7.logits.f32.npy", 7);
   EXPECT_LE(few.rel_l2(), 2e-5);  // as on CPUs: golden_test.cc
   EXPECT_EQ(few.rows(), 7);
-  const LogitMetrics past_the_window =
-      Compare(LastLogits(*loaded->runner, GoldenTokens("micro", "r244"), 10), "micro/r244.logits.f32.npy", 10);
+  const LogitMetrics past_the_window = CompareWithGolden(LastLogits(*loaded->runner, GoldenTokens("micro", "r244"), 10),
+                                                         "micro/r244.logits.f32.npy", 10);
   EXPECT_LE(past_the_window.rel_l2(), 2e-5);
   EXPECT_EQ(past_the_window.nonfinite(), 0);
 }
@@ -50,12 +36,12 @@ TEST(CudaModel, DefaultPrecisionIsNoFurtherFromTheTruthThanTheOfficialBf16Run) {
   auto loaded = LoadGolden(GoldenCheckpoint("micro", "hf"), cuda::FastOps(), DensePrecision::kDefault,
                            Options(DType::kBF16, 512), *gpu);
   ASSERT_NE(loaded, nullptr);
-  const LogitMetrics ours =
-      Compare(LastLogits(*loaded->runner, GoldenTokens("micro", "s300"), 300), "micro/s300.logits.f32.npy", 300);
+  const LogitMetrics ours = CompareWithGolden(LastLogits(*loaded->runner, GoldenTokens("micro", "s300"), 300),
+                                              "micro/s300.logits.f32.npy", 300);
   const NpyArray bf16 = GoldenArray("micro/s300.logits.bf16.npy");
   const auto official_logits = bf16.As<float>();
   const LogitMetrics official =
-      Compare({official_logits.begin(), official_logits.end()}, "micro/s300.logits.f32.npy", 300);
+      CompareWithGolden({official_logits.begin(), official_logits.end()}, "micro/s300.logits.f32.npy", 300);
   EXPECT_LE(ours.kl_mean(), official.kl_mean());
   EXPECT_LE(ours.rel_l2(), official.rel_l2());
 }

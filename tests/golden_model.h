@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "backends/registry.h"
 #include "base/mmap_file.h"
 #include "checkpoint/checkpoint.h"
+#include "engine/logit_metrics.h"
 #include "engine/model_runner.h"
 #include "json/json.h"
 #include "tensor/npy.h"
@@ -84,6 +86,20 @@ inline std::vector<float> LastLogits(ModelRunner& runner, const std::vector<int3
       hook);
   EXPECT_TRUE(status.ok()) << status.message();
   return all;
+}
+
+/// `got` [rows, V] against the official logits in the golden file of that name.
+inline LogitMetrics CompareWithGolden(const std::vector<float>& got, const std::string& golden, int rows) {
+  const NpyArray array = GoldenArray(golden);
+  const std::span<const float> want = array.As<float>();
+  LogitMetrics metrics;
+  EXPECT_EQ(got.size(), want.size());
+  if (got.size() != want.size()) return metrics;
+  const size_t vocab = want.size() / static_cast<size_t>(rows);
+  for (size_t i = 0; i < static_cast<size_t>(rows); ++i) {
+    metrics.Add(want.subspan(i * vocab, vocab), std::span(got).subspan(i * vocab, vocab));
+  }
+  return metrics;
 }
 
 struct NamedOps {

@@ -23,16 +23,7 @@ const std::vector<Case> kCases = {{"micro", "s7", 7},     {"micro", "s300", 300}
                                   {"small", "s300", 300}, {"small", "r178", 10}};
 
 LogitMetrics Compare(const Case& c, const std::vector<float>& got) {
-  const NpyArray golden = GoldenArray(c.model + "/" + c.sequence + ".logits.f32.npy");
-  const std::span<const float> want = golden.As<float>();
-  LogitMetrics metrics;
-  EXPECT_EQ(got.size(), want.size());
-  if (got.size() != want.size()) return metrics;
-  const size_t vocab = want.size() / static_cast<size_t>(c.rows);
-  for (int i = 0; i < c.rows; ++i) {
-    metrics.Add(want.subspan(i * vocab, vocab), std::span(got).subspan(i * vocab, vocab));
-  }
-  return metrics;
+  return CompareWithGolden(got, c.model + "/" + c.sequence + ".logits.f32.npy", c.rows);
 }
 
 RunnerOptions Options(DType kv, int chunk = 512, int context = 8192) {

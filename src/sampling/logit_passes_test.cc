@@ -1,0 +1,47 @@
+#include "sampling/logit_passes.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+namespace gptoss {
+namespace {
+
+TEST(LogitPasses, WeightsAreExponentials) {
+  std::vector<float> x, w;
+  for (int i = 0; i <= 87000; ++i) x.push_back(static_cast<float>(-i) * 1e-3f);
+  x.push_back(-87.5f);
+  x.push_back(-std::numeric_limits<float>::infinity());
+  w = x;
+  std::vector<double> sums;
+  const double total = LogitsToWeights(w, 0, 1, &sums);
+  EXPECT_EQ(w[0], 1.0f);
+  for (size_t i = 0; i <= 87000; ++i) {
+    if (x[i] < -87.0f) continue;
+    const double exact = std::exp(static_cast<double>(x[i]));
+    ASSERT_NEAR(static_cast<double>(w[i]), exact, 3e-7 * exact) << x[i];
+  }
+  EXPECT_EQ(w[87001], 0.0f);
+  EXPECT_EQ(w[87002], 0.0f);
+  EXPECT_DOUBLE_EQ(total, std::accumulate(sums.begin(), sums.end(), 0.0));
+}
+
+TEST(LogitPasses, TargetsAtTheEdgesOfTheDistribution) {
+  std::vector<float> weights(600, 0.0f);
+  weights[3] = 1;
+  weights[300] = 2;
+  weights[301] = 1;
+  std::vector<double> sums;
+  EXPECT_EQ(SumBlocks(weights, &sums), 4.0);
+  EXPECT_EQ(FindInCdf(weights, sums, 0.0), 3);
+  EXPECT_EQ(FindInCdf(weights, sums, 1.0), 300);
+  EXPECT_EQ(FindInCdf(weights, sums, 2.999), 300);
+  EXPECT_EQ(FindInCdf(weights, sums, 3.0), 301);
+  EXPECT_EQ(FindInCdf(weights, sums, 4.0), 301) << "rounding may put the target at the total";
+}
+
+}  // namespace
+}  // namespace gptoss
