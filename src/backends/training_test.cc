@@ -31,17 +31,34 @@ Doubles Absolute(Doubles values) {
 }
 DoubleMatrix Matrix(const Doubles& values, int64_t rows, int64_t cols) { return {rows, cols, values.data()}; }
 
+/// Those whose products are in float.
 std::vector<std::string> Targets() {
   std::vector<std::string> names;
   for (const CpuTarget& target : ListCpuTargets()) {
-    if (target.available) names.push_back(target.name);
+    if (target.available && target.name != "amx") names.push_back(target.name);
   }
+  return names;
+}
+
+constexpr std::string_view kEmulated = "emulated_amx_on_";
+
+/// All of them: besides, tiles where the machine has them, and emulated ones.
+std::vector<std::string> TargetsOfProducts() {
+  std::vector<std::string> names = Targets();
+  for (const std::string& name : Targets()) {
+    if (cpu::EmulatedAmxTrainingOps(name) != nullptr) names.push_back(std::string(kEmulated) + name);
+  }
+  if (CpuTrainingOps("amx").ok()) names.push_back("amx");
   return names;
 }
 
 class TrainingKernels : public testing::TestWithParam<std::string> {
  protected:
-  const TrainingOps<float>& ops() const { return **CpuTrainingOps(GetParam()); }
+  const TrainingOps<float>& ops() const {
+    const std::string& name = GetParam();
+    if (name.starts_with(kEmulated)) return *cpu::EmulatedAmxTrainingOps(name.substr(kEmulated.size()));
+    return **CpuTrainingOps(name);
+  }
   const TrainingOps<double>& plain() const { return ReferenceTrainingOps<double>(); }
 
   /// |got - want| <= bound, element by element, and not all zero.
@@ -68,10 +85,20 @@ class TrainingKernels : public testing::TestWithParam<std::string> {
 struct LinearCase {
   int64_t n, rows, cols;
 };
-// Fewer rows than a tile, edges of panels, several steps of depth in each of the three products, several tiles.
-constexpr LinearCase kLinear[] = {{1, 8, 32}, {7, 37, 96}, {130, 66, 320}, {300, 140, 544}, {517, 96, 32}};
+class TrainingProducts : public TrainingKernels {
+ protected:
+  /// Of a product whose operands are rounded: 2^-8 each in BF16. `exact` says that one of them is in BF16 already.
+  double Rounding(bool exact) const {
+    if (!GetParam().starts_with(kEmulated) && GetParam() != "amx") return 0.0;
+    return exact ? 0x1.0p-8 : 0x1.01p-7;
+  }
+};
 
-TEST_P(TrainingKernels, LinearAndItsGradients) {
+// Fewer rows than a tile, edges of panels, several steps of depth in each of the three products, several tiles.
+constexpr LinearCase kLinear[] = {{1, 8, 32},    {7, 37, 96},    {130, 66, 320}, {300, 140, 544},
+                                  {517, 96, 32}, {1100, 48, 64}, {40, 1100, 32}, {33, 20, 1120}};
+
+TEST_P(TrainingProducts, LinearAndItsGradients) {
   for (const auto& [n, rows, cols] : kLinear) {
     for (const DType dtype : {DType::kF32, DType::kBF16, DType::kMxfp4}) {
       const std::string what = std::string(DTypeName(dtype)) + " " + std::to_string(n) + " x " + std::to_string(rows) +
@@ -83,14 +110,21 @@ TEST_P(TrainingKernels, LinearAndItsGradients) {
       const Doubles wd = Widened(Decoded(w.view, 1)), xd = Widened(x), dyd = Widened(dy), bd = Widened(bias);
       const Doubles wa = Absolute(wd), xa = Absolute(xd), dya = Absolute(dyd), ba = Absolute(bd);
 
+      const double weights = Rounding(dtype != DType::kF32), activations = Rounding(false);
       Doubles want = Widened(y), bound = Absolute(want);
       plain().linear(context_, {xd.data(), n, Matrix(wd, rows, cols), bd.data(), true, want.data()});
       plain().linear(context_, {xa.data(), n, Matrix(wa, rows, cols), ba.data(), true, bound.data()});
       std::vector<float> again = y;
       ops().linear(context_, {x.data(), n, w.view, bias.data(), true, y.data()});
-      Compare(what + "y", y, want, Scaled(bound, static_cast<double>(cols + 4) * kEps));
+      Compare(what + "y", y, want, Scaled(bound, weights + static_cast<double>(cols + 4) * kEps));
       ops().linear(alone_, {x.data(), n, w.view, bias.data(), true, again.data()});
       EXPECT_EQ(y, again) << what;
+      if (activations > 0 && n > 16 && rows > 16) {
+        std::vector<float> in_float(y.size());
+        (**CpuTrainingOps("portable")).linear(context_, {x.data(), n, w.view, bias.data(), false, in_float.data()});
+        ops().linear(context_, {x.data(), n, w.view, bias.data(), false, again.data()});
+        EXPECT_NE(again, in_float) << what << "tiles were not used";
+      }
 
       std::vector<float> dx(x.size(), 0.5f), dw(wd.size(), 0.5f), db(bd.size(), 0.5f);
       Doubles dx_want = Widened(dx), dw_want = Widened(dw), db_want = Widened(db);
@@ -100,8 +134,8 @@ TEST_P(TrainingKernels, LinearAndItsGradients) {
       plain().linear_backward(context_, {xa.data(), n, Matrix(wa, rows, cols), dya.data(), dx_bound.data(),
                                          dw_bound.data(), db_bound.data()});
       ops().linear_backward(context_, {x.data(), n, w.view, dy.data(), dx.data(), dw.data(), db.data()});
-      Compare(what + "dx", dx, dx_want, Scaled(dx_bound, static_cast<double>(rows + 4) * kEps));
-      Compare(what + "dw", dw, dw_want, Scaled(dw_bound, static_cast<double>(n + 4) * kEps));
+      Compare(what + "dx", dx, dx_want, Scaled(dx_bound, weights + static_cast<double>(rows + 4) * kEps));
+      Compare(what + "dw", dw, dw_want, Scaled(dw_bound, activations + static_cast<double>(n + 4) * kEps));
       Compare(what + "db", db, db_want, Scaled(db_bound, static_cast<double>(n + 4) * kEps));
       std::vector<float> dx1(x.size(), 0.5f), dw1(wd.size(), 0.5f), db1(bd.size(), 0.5f);
       ops().linear_backward(alone_, {x.data(), n, w.view, dy.data(), dx1.data(), dw1.data(), db1.data()});
@@ -214,7 +248,7 @@ class Experts {
   OwnedMatrix down = RandomMatrix(DType::kF32, kExperts, kWidth, kInner, 7);
 };
 
-TEST_P(TrainingKernels, ExpertsDownAndItsGradients) {
+TEST_P(TrainingProducts, ExpertsDownAndItsGradients) {
   const Experts e;
   const std::vector<float> h = RandomFloats(Experts::kRows * Experts::kInner, 8);
   std::vector<float> x = e.x, dh(h.size()), droute(Experts::kRows), dw(e.down.data.size() / 4, 0.5f),
@@ -240,7 +274,8 @@ TEST_P(TrainingKernels, ExpertsDownAndItsGradients) {
   };
   const auto want = plainly(false), bound = plainly(true);
   // Each value is a sum of sums: at most width + inner + tokens roundings one after the other.
-  const double factor = static_cast<double>(Experts::kWidth + Experts::kInner + Experts::kTokens) * kEps;
+  const double factor =
+      Rounding(false) + static_cast<double>(Experts::kWidth + Experts::kInner + Experts::kTokens) * kEps;
   Compare("x", x, want.x, Scaled(bound.x, factor));
   Compare("dh", dh, want.dh, Scaled(bound.dh, factor));
   Compare("routing", droute, want.droute, Scaled(bound.droute, factor));
@@ -383,6 +418,7 @@ TEST_P(TrainingKernels, CrossEntropyOverSeveralPieces) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllTargets, TrainingKernels, testing::ValuesIn(Targets()));
+INSTANTIATE_TEST_SUITE_P(AllTargets, TrainingProducts, testing::ValuesIn(TargetsOfProducts()));
 
 TEST(TrainingOpsRegistry, UnknownTargetsAreNamed) {
   const auto unknown = CpuTrainingOps("mmx");

@@ -6,6 +6,13 @@
 
 #define GPTOSS_CPU_UNUSED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE_256 | HWY_SVE2 | HWY_SVE2_128 | HWY_RVV)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define GPTOSS_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define GPTOSS_SANITIZED
+#endif
+#endif
+#if defined(GPTOSS_SANITIZED)
 // The sources are the same for every target: two of them show what the sanitizers can find.
 #define HWY_DISABLED_TARGETS (GPTOSS_CPU_UNUSED_TARGETS | HWY_SSE4 | HWY_AVX3)
 #else

@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "backends/cpu/training/products.cc"
 #include <vector>
 
+#include "backends/cpu/training/product_tiles.h"
 #include "backends/cpu/training/training_kernels.h"
 #include "hwy/foreach_target.h"
 // After foreach_target: these are included once per target.
@@ -23,39 +24,8 @@ namespace {
 
 constexpr int64_t kDepth = 256;     // a panel of 16 columns is 16 KB: half of the first-level cache
 constexpr int64_t kTileCols = 128;  // 8 panels, 128 KB; a multiple of 32, as blocks of weights need
-constexpr int64_t kTasksPerThread = 4;
 
 static_assert(kTileCols % kPanelCols == 0);
-
-struct Tile {
-  int64_t group;
-  int64_t row, rows;  // of C, within the group
-  int64_t col, cols;
-};
-
-/// Sizes of C of one group.
-struct GroupShape {
-  int64_t group, rows, cols;
-};
-
-/// Tiles of at most `most_rows` rows, fewer when there would be too few tiles for the threads.
-std::vector<Tile> CutTiles(const std::vector<GroupShape>& groups, int64_t most_rows, int threads) {
-  std::vector<Tile> tiles;
-  for (int64_t limit = most_rows;; limit = limit / 2 / kMicroRows * kMicroRows) {
-    tiles.clear();
-    for (const GroupShape& g : groups) {
-      const int64_t blocks = (g.rows + limit - 1) / limit;
-      const int64_t height = ((g.rows + blocks - 1) / blocks + kMicroRows - 1) / kMicroRows * kMicroRows;
-      for (int64_t col = 0; col < g.cols; col += kTileCols) {
-        for (int64_t row = 0; row < g.rows; row += height) {
-          tiles.push_back({g.group, row, std::min(height, g.rows - row), col, std::min(kTileCols, g.cols - col)});
-        }
-      }
-    }
-    const bool enough = static_cast<int64_t>(tiles.size()) >= kTasksPerThread * threads;
-    if (threads == 1 || enough || limit < 8 * kMicroRows) return tiles;
-  }
-}
 
 /// A worker's memory.
 struct Scratch {
@@ -74,20 +44,10 @@ std::vector<Scratch> AllocateScratch(ExecContext& context, int64_t a_rows) {
   return scratch;
 }
 
-int64_t RowOf(const int32_t* gather, int64_t row) { return gather == nullptr ? row : gather[row]; }
-
-std::vector<GroupShape> RowGroups(std::span<const int32_t> offsets, int64_t cols) {
-  std::vector<GroupShape> groups;
-  for (size_t g = 0; g + 1 < offsets.size(); ++g) {
-    if (offsets[g] < offsets[g + 1]) groups.push_back({static_cast<int64_t>(g), offsets[g + 1] - offsets[g], cols});
-  }
-  return groups;
-}
-
 /// C = A B for one tile and step: rows of A lie anywhere, K values side by side.
 template <typename RowPointer>
-void MultiplyRows(const Tile& tile, int64_t depth, const float* panels, const RowPointer& row_of_a, const float* bias,
-                  bool add, float* c, int64_t stride) {
+void MultiplyRows(const ProductTile& tile, int64_t depth, const float* panels, const RowPointer& row_of_a,
+                  const float* bias, bool add, float* c, int64_t stride) {
   for (int64_t p = 0; p * kPanelCols < tile.cols; ++p) {
     const int64_t width = std::min(kPanelCols, tile.cols - p * kPanelCols);
     for (int64_t r = 0; r < tile.rows; r += kMicroRows) {
@@ -116,7 +76,7 @@ void PackWeightRows(const WeightMatrix& w, int64_t first, int64_t count, int64_t
   }
 }
 
-void ForwardTile(const TrainForwardArgs& args, const Tile& tile, const Scratch& s) {
+void ForwardTile(const TrainForwardArgs& args, const ProductTile& tile, const Scratch& s) {
   const int64_t first = args.offsets[static_cast<size_t>(tile.group)] + tile.row, rows = args.weight.rows;
   const int64_t cols = args.weight.cols;
   for (int64_t k = 0; k < cols; k += kDepth) {
@@ -128,7 +88,7 @@ void ForwardTile(const TrainForwardArgs& args, const Tile& tile, const Scratch& 
   }
 }
 
-void InputTile(const InputGradientArgs& args, const Tile& tile, const Scratch& s) {
+void InputTile(const InputGradientArgs& args, const ProductTile& tile, const Scratch& s) {
   const WeightMatrix& w = args.weight;
   const int64_t first = args.offsets[static_cast<size_t>(tile.group)] + tile.row;
   for (int64_t k = 0; k < w.rows; k += kDepth) {
@@ -150,7 +110,7 @@ void InputTile(const InputGradientArgs& args, const Tile& tile, const Scratch& s
 }
 
 /// The rows [tile.row, + tile.rows) of dy^T for some tokens, as [rows / kMicroRows][depth][kMicroRows].
-void PackOutputs(const WeightGradientArgs& args, const Tile& tile, int64_t first, int64_t depth, float* to) {
+void PackOutputs(const WeightGradientArgs& args, const ProductTile& tile, int64_t first, int64_t depth, float* to) {
   const int64_t whole = tile.rows / kMicroRows * kMicroRows;
   for (int64_t k = 0; k < depth; ++k) {
     const float* from = args.dy + RowOf(args.dy_gather, first + k) * args.rows + tile.row;
@@ -163,7 +123,7 @@ void PackOutputs(const WeightGradientArgs& args, const Tile& tile, int64_t first
   }
 }
 
-void WeightTile(const WeightGradientArgs& args, const Tile& tile, const Scratch& s) {
+void WeightTile(const WeightGradientArgs& args, const ProductTile& tile, const Scratch& s) {
   const int64_t begin = args.offsets[static_cast<size_t>(tile.group)];
   const int64_t end = args.offsets[static_cast<size_t>(tile.group) + 1];
   float* c = args.dweight + (tile.group * args.rows + tile.row) * args.cols + tile.col;
@@ -187,7 +147,8 @@ void WeightTile(const WeightGradientArgs& args, const Tile& tile, const Scratch&
 }
 
 template <typename Args, typename Run>
-void RunTiles(ExecContext& context, const Args& args, const std::vector<Tile>& tiles, int64_t a_rows, const Run& run) {
+void RunTiles(ExecContext& context, const Args& args, const std::vector<ProductTile>& tiles, int64_t a_rows,
+              const Run& run) {
   const ScratchFrame frame(context.scratch);
   const std::vector<Scratch> scratch = AllocateScratch(context, a_rows);
   context.pool.Run(static_cast<int64_t>(tiles.size()), [&](int64_t task, int worker) {
@@ -202,18 +163,21 @@ constexpr int64_t kWeightRows = 192;   // 192 KB of packed gradients beside 128 
 
 void TrainForward(ExecContext& context, const TrainForwardArgs& args) {
   const auto groups = RowGroups(args.offsets, args.weight.rows);
-  RunTiles(context, args, CutTiles(groups, kForwardRows, context.pool.num_threads()), 0, ForwardTile);
+  RunTiles(context, args, CutTiles(groups, {kForwardRows, kMicroRows, kTileCols}, context.pool.num_threads()), 0,
+           ForwardTile);
 }
 
 void InputGradient(ExecContext& context, const InputGradientArgs& args) {
   const auto groups = RowGroups(args.offsets, args.weight.cols);
-  RunTiles(context, args, CutTiles(groups, kForwardRows, context.pool.num_threads()), 0, InputTile);
+  RunTiles(context, args, CutTiles(groups, {kForwardRows, kMicroRows, kTileCols}, context.pool.num_threads()), 0,
+           InputTile);
 }
 
 void WeightGradient(ExecContext& context, const WeightGradientArgs& args) {
   auto groups = RowGroups(args.offsets, args.cols);
   for (GroupShape& group : groups) group.rows = args.rows;
-  RunTiles(context, args, CutTiles(groups, kWeightRows, context.pool.num_threads()), kWeightRows, WeightTile);
+  RunTiles(context, args, CutTiles(groups, {kWeightRows, kMicroRows, kTileCols}, context.pool.num_threads()),
+           kWeightRows, WeightTile);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -62,6 +62,7 @@ struct TrainingKernels {
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&);  // those of inference
   void (*rms_norm)(ExecContext&, const RmsNormArgs&);
   void (*forward)(ExecContext&, const TrainForwardArgs&);
+  void (*router_forward)(ExecContext&, const TrainForwardArgs&);  // in float always, as in inference
   void (*input_gradient)(ExecContext&, const InputGradientArgs&);
   void (*weight_gradient)(ExecContext&, const WeightGradientArgs&);
   void (*bias_gradient)(ExecContext&, const BiasGradientArgs&);
@@ -125,4 +126,32 @@ GPTOSS_CPU_DECLARE_TRAINING_KERNELS(N_AVX3)
 #endif
 #if HWY_TARGETS & HWY_NEON
 GPTOSS_CPU_DECLARE_TRAINING_KERNELS(N_NEON)
+#endif
+
+// The three products with operands rounded to BF16 and sums in float, on AMX tiles or on emulated ones; small matrices
+// as in the functions above.
+#define GPTOSS_CPU_DECLARE_AMX_TRAINING(target)                            \
+  namespace gptoss::cpu::target {                                          \
+  void TrainForwardAmxEmulated(ExecContext&, const TrainForwardArgs&);     \
+  void InputGradientAmxEmulated(ExecContext&, const InputGradientArgs&);   \
+  void WeightGradientAmxEmulated(ExecContext&, const WeightGradientArgs&); \
+  }
+
+#if HWY_TARGETS & HWY_NEON
+GPTOSS_CPU_DECLARE_AMX_TRAINING(N_NEON)
+#endif
+#if HWY_TARGETS & HWY_SSE4
+GPTOSS_CPU_DECLARE_AMX_TRAINING(N_SSE4)
+#endif
+#if HWY_TARGETS & HWY_AVX2
+GPTOSS_CPU_DECLARE_AMX_TRAINING(N_AVX2)
+#endif
+#if HWY_TARGETS & HWY_AVX3
+GPTOSS_CPU_DECLARE_AMX_TRAINING(N_AVX3)
+namespace gptoss::cpu::N_AVX3 {
+/// Need WhyNoAmx() to be null.
+void TrainForwardAmx(ExecContext&, const TrainForwardArgs&);
+void InputGradientAmx(ExecContext&, const InputGradientArgs&);
+void WeightGradientAmx(ExecContext&, const WeightGradientArgs&);
+}  // namespace gptoss::cpu::N_AVX3
 #endif

@@ -133,7 +133,10 @@ template <const TrainingKernels& kTrain>
 void Router(ExecContext& context, const RouterTrainArgs<float>& args) {
   Routing& routing = *args.routing;
   const int64_t k = routing.experts_per_token, experts = routing.num_experts;
-  Linear<kTrain>(context, {args.x, routing.n, args.weight_matrix, args.bias, false, args.logits, args.adapter});
+  const auto offsets = OneGroup(routing.n);
+  const int64_t cols = args.weight_matrix.cols;
+  kTrain.router_forward(context, {args.x, nullptr, offsets, args.weight_matrix, args.bias, false, args.logits});
+  AddLowRank<kTrain>(context, args.adapter, offsets, args.x, nullptr, cols, experts, args.logits);
   for (int64_t t = 0; t < routing.n; ++t) {
     ChooseExperts(args.logits + t * experts, static_cast<int>(experts), static_cast<int>(k),
                   routing.expert.data() + t * k, args.weight + t * k);
@@ -288,6 +291,7 @@ constexpr TrainingOps<float> MakeTrainingOps(std::string_view name) {
   constexpr TrainingKernels kTrain_##target = {.embed_lookup = target::EmbedLookup,                  \
                                                .rms_norm = target::RmsNorm,                          \
                                                .forward = target::TrainForward,                      \
+                                               .router_forward = target::TrainForward,               \
                                                .input_gradient = target::InputGradient,              \
                                                .weight_gradient = target::WeightGradient,            \
                                                .bias_gradient = target::BiasGradient,                \
@@ -322,6 +326,61 @@ GPTOSS_CPU_TRAINING_TARGET(N_AVX2, "avx2")
 GPTOSS_CPU_TRAINING_TARGET(N_AVX3, "avx512")
 #endif
 
+constexpr TrainingKernels WithTiles(TrainingKernels kernels, void (*forward)(ExecContext&, const TrainForwardArgs&),
+                                    void (*input_gradient)(ExecContext&, const InputGradientArgs&),
+                                    void (*weight_gradient)(ExecContext&, const WeightGradientArgs&)) {
+  kernels.forward = forward;
+  kernels.input_gradient = input_gradient;
+  kernels.weight_gradient = weight_gradient;
+  return kernels;
+}
+
+#if (HWY_TARGETS & HWY_AVX3) && HWY_ARCH_X86_64
+constexpr TrainingKernels kTrain_amx =
+    WithTiles(kTrain_N_AVX3, N_AVX3::TrainForwardAmx, N_AVX3::InputGradientAmx, N_AVX3::WeightGradientAmx);
+constexpr TrainingOps<float> kOps_amx = MakeTrainingOps<kTrain_amx>("amx");
+#endif
+
+/// Emulated tiles, by the target that computes them.
+struct EmulatedAmx {
+  std::string_view target;
+  const TrainingOps<float>* ops;
+};
+
+#define GPTOSS_CPU_EMULATED_AMX_TRAINING(target)                                                    \
+  constexpr TrainingKernels kTrain_amx_##target =                                                   \
+      WithTiles(kTrain_##target, target::TrainForwardAmxEmulated, target::InputGradientAmxEmulated, \
+                target::WeightGradientAmxEmulated);                                                 \
+  constexpr TrainingOps<float> kOps_amx_##target = MakeTrainingOps<kTrain_amx_##target>("emulated-amx");
+
+#if HWY_TARGETS & HWY_NEON
+GPTOSS_CPU_EMULATED_AMX_TRAINING(N_NEON)
+#endif
+#if HWY_TARGETS & HWY_SSE4
+GPTOSS_CPU_EMULATED_AMX_TRAINING(N_SSE4)
+#endif
+#if HWY_TARGETS & HWY_AVX2
+GPTOSS_CPU_EMULATED_AMX_TRAINING(N_AVX2)
+#endif
+#if HWY_TARGETS & HWY_AVX3
+GPTOSS_CPU_EMULATED_AMX_TRAINING(N_AVX3)
+#endif
+
+constexpr EmulatedAmx kEmulatedAmx[] = {
+#if HWY_TARGETS & HWY_NEON
+    {"neon", &kOps_amx_N_NEON},
+#endif
+#if HWY_TARGETS & HWY_SSE4
+    {"sse4", &kOps_amx_N_SSE4},
+#endif
+#if HWY_TARGETS & HWY_AVX2
+    {"avx2", &kOps_amx_N_AVX2},
+#endif
+#if HWY_TARGETS & HWY_AVX3
+    {"avx512", &kOps_amx_N_AVX3},
+#endif
+};
+
 const TrainingOps<float>* const kTables[] = {
 #if HWY_TARGETS & HWY_SCALAR
     &kOps_N_SCALAR,
@@ -340,20 +399,29 @@ const TrainingOps<float>* const kTables[] = {
 #endif
 #if HWY_TARGETS & HWY_AVX3
     &kOps_N_AVX3,
+#if HWY_ARCH_X86_64
+    &kOps_amx,
+#endif
 #endif
 };
 
 }  // namespace
+
+const TrainingOps<float>* EmulatedAmxTrainingOps(std::string_view target) {
+  for (const EmulatedAmx& entry : kEmulatedAmx) {
+    if (entry.target == target) return entry.ops;
+  }
+  return nullptr;
+}
+
 }  // namespace cpu
 
 Result<const TrainingOps<float>*> CpuTrainingOps(const std::string& target) {
   GPTOSS_ASSIGN_OR_RETURN(const Ops* forward, CpuOps(target, Precision::kFast));
-  // AMX has no training kernels of its own: its machines take those of AVX-512.
-  const std::string_view wanted = forward->name == "amx" ? "avx512" : forward->name;
   for (const TrainingOps<float>* table : cpu::kTables) {
-    if (table->name == wanted) return table;
+    if (table->name == forward->name) return table;
   }
-  return Unsupported("CPU target '" + std::string(wanted) + "' has no kernels for training");
+  return Unsupported("CPU target '" + std::string(forward->name) + "' has no kernels for training");
 }
 
 }  // namespace gptoss
