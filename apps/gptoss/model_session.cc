@@ -53,7 +53,7 @@ Result<std::vector<AdapterFlag>> AdapterFlagsOf(const ModelFlags& flags) {
     if (!flag.name.empty() && again) return InvalidArgument("--adapter " + text + ": the name is taken already");
     parsed.push_back(std::move(flag));
   }
-  std::ranges::stable_partition(parsed, [](const AdapterFlag& flag) { return flag.name.empty(); });
+  std::stable_partition(parsed.begin(), parsed.end(), [](const AdapterFlag& flag) { return flag.name.empty(); });
   return parsed;
 }
 
