@@ -3,17 +3,18 @@
 #include <filesystem>
 #include <utility>
 
+#include "embedded_model.h"
 #include "hub/cache.h"
 
 namespace gptoss::cli {
 namespace {
 
-constexpr int kEmbeddedVocabulary = 201088;  // so that any o200k_harmony token can be sampled
+constexpr int kRandomVocabulary = 201088;  // so that any o200k_harmony token can be sampled
 
-Result<std::shared_ptr<const Checkpoint>> MakeEmbeddedDefault() {
+Result<std::shared_ptr<const Checkpoint>> MakeRandomModel() {
   SynthOptions options;
   GPTOSS_ASSIGN_OR_RETURN(options.config, NamedConfig("micro"));
-  options.config.vocab_size = kEmbeddedVocabulary;
+  options.config.vocab_size = kRandomVocabulary;
   options.config.hidden_size = 64;  // the vocabulary alone takes 100 MB at twice this width
   options.config.intermediate_size = 64;
   options.seed = 1;
@@ -31,10 +32,11 @@ Result<std::string> ResolveModelPath(const std::string& model) {
 
 }  // namespace
 
-bool IsEmbeddedDefault(const std::string& model) { return model == "nano"; }
+bool IsRandomModel(const std::string& model) { return model == "random"; }
 
 Result<std::shared_ptr<const Checkpoint>> OpenModelArgument(const std::string& model) {
-  if (IsEmbeddedDefault(model)) return MakeEmbeddedDefault();
+  if (model == "nano") return OpenEmbeddedModel();
+  if (IsRandomModel(model)) return MakeRandomModel();
   GPTOSS_ASSIGN_OR_RETURN(const std::string path, ResolveModelPath(model));
   GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, OpenCheckpoint(path));
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));

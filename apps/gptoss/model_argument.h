@@ -10,10 +10,11 @@
 
 namespace gptoss::cli {
 
-/// True for the embedded default, whose weights are random numbers today.
-bool IsEmbeddedDefault(const std::string& model);
+/// True for "random": generated weights over the vocabulary of the released models, for measuring and testing.
+bool IsRandomModel(const std::string& model);
 
-/// Opens what `--model` names: a path, "nano", or a pulled model. On failure: kNotFound saying what was looked for.
+/// Opens what `--model` names: a path, "nano" (built in), "random", or a pulled model. On failure: kNotFound saying
+/// what was looked for.
 Result<std::shared_ptr<const Checkpoint>> OpenModelArgument(const std::string& model);
 
 /// The vocabulary that comes with the checkpoint: the one in its file (GGUF, packed), or tokenizer.json beside it.

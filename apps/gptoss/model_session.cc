@@ -102,7 +102,7 @@ Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, co
 void AddModelFlags(CLI::App& command, ModelFlags* flags) {
   command.add_option(
       "-m,--model", flags->model,
-      "Checkpoint directory, .gguf or packed file, name of a pulled model, or nano (the embedded default)");
+      "Checkpoint directory, .gguf or packed file, name of a pulled model, nano (built in, tiny) or random");
   command.add_option("--adapter", flags->adapters,
                      flags->named_adapters
                          ? "Directory of an adapter (gptoss train --lora) for all requests; with NAME=DIRECTORY for "
@@ -155,7 +155,7 @@ Result<const Ops*> OpsOf(const ModelFlags& flags) {
 
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags) {
   if (!flags.tokenizer.empty()) return Tokenizer::FromFile(flags.tokenizer);
-  if (IsEmbeddedDefault(flags.model)) return Tokenizer::Embedded();
+  if (IsRandomModel(flags.model)) return Tokenizer::Embedded();
   GPTOSS_ASSIGN_OR_RETURN(const auto checkpoint, OpenModelArgument(flags.model));
   GPTOSS_ASSIGN_OR_RETURN(std::optional<Vocabulary> own, OwnVocabulary(*checkpoint));
   if (!own) return Tokenizer::Embedded();
@@ -196,9 +196,9 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
 }
 
 void WarnIfRandom(const ModelFlags& flags) {
-  if (!IsEmbeddedDefault(flags.model) || flags.quiet) return;
+  if (!IsRandomModel(flags.model) || flags.quiet) return;
   std::fprintf(stderr,
-               "gptoss: the embedded model has random weights and answers with noise; "
+               "gptoss: this model has random weights and answers with noise; "
                "get a real one with: gptoss pull gpt-oss-20b\n");
 }
 

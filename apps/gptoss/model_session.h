@@ -65,7 +65,7 @@ struct ModelSession {
   static Result<std::unique_ptr<ModelSession>> Open(const ModelFlags& flags);
 };
 
-/// One line on stderr for the embedded default: its weights are random.
+/// One line on stderr for the model random.
 void WarnIfRandom(const ModelFlags& flags);
 
 /// Token ids from FILE: one JSON array, or JSONL of arrays. On failure: kCorruptData naming file and line.

@@ -96,7 +96,7 @@ Status CompleteOptions(RunFlags* flags) {
   flags->display.quiet = flags->model.quiet;
   if (flags->max_tokens.has_value()) {
     flags->options.max_tokens = *flags->max_tokens;
-  } else if (IsEmbeddedDefault(flags->model.model)) {
+  } else if (IsRandomModel(flags->model.model)) {
     flags->options.max_tokens = kRandomModelAnswerTokens;
   }
   if (flags->seed.has_value()) {

@@ -36,6 +36,14 @@ Result<MappedFile> MappedFile::Open(const std::string& path) {
   return file;
 }
 
+MappedFile MappedFile::OfMemory(std::string path, std::span<const std::byte> bytes) {
+  MappedFile file;
+  file.path_ = std::move(path);
+  file.data_ = bytes.data();
+  file.size_ = bytes.size();
+  return file;
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
@@ -51,14 +59,23 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 MappedFile::~MappedFile() { Close(); }
 
 void MappedFile::Close() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ >= 0) {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+    ::close(fd_);
+  }
   data_ = nullptr;
   fd_ = -1;
 }
 
 Status MappedFile::ReadAt(uint64_t offset, std::span<std::byte> dst) const {
   size_t done = 0;
+  if (fd_ < 0) {
+    if (offset > size_ || dst.size() > size_ - offset) {
+      return CorruptData(path_ + ": ends at byte " + std::to_string(size_) + ", more was expected");
+    }
+    std::memcpy(dst.data(), data_ + offset, dst.size());
+    return Status();
+  }
   while (done < dst.size()) {
     const ssize_t n = ::pread(fd_, dst.data() + done, dst.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;

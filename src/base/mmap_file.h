@@ -18,6 +18,9 @@ class MappedFile {
   /// span.
   static Result<MappedFile> Open(const std::string& path);
 
+  /// As if `bytes` were the contents of a file called `path`. They are not copied and must outlive the object.
+  static MappedFile OfMemory(std::string path, std::span<const std::byte> bytes);
+
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
   MappedFile(const MappedFile&) = delete;
@@ -35,7 +38,7 @@ class MappedFile {
   MappedFile() = default;
   void Close();
   std::string path_;
-  int fd_ = -1;
+  int fd_ = -1;  // of memory: none
   const std::byte* data_ = nullptr;
   uint64_t size_ = 0;
 };

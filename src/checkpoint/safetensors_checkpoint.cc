@@ -33,15 +33,20 @@ struct ShardSet {
   std::map<std::string, FileTensor, std::less<>> tensors;
 
   Status Add(const std::string& path);
+  Status Add(MappedFile file);
 };
 
 Status ShardSet::Add(const std::string& path) {
   GPTOSS_ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
+  return Add(std::move(file));
+}
+
+Status ShardSet::Add(MappedFile file) {
   GPTOSS_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(file));
   for (auto& [name, entry] : header.tensors) {
     const auto [at, inserted] = tensors.try_emplace(name, FileTensor{files.size(), std::move(entry)});
     if (!inserted) {
-      return CorruptData(path + ": tensor \"" + name + "\" is also in " + files[at->second.shard].path());
+      return CorruptData(file.path() + ": tensor \"" + name + "\" is also in " + files[at->second.shard].path());
     }
   }
   files.push_back(std::move(file));
@@ -152,6 +157,9 @@ class SafetensorsCheckpoint final : public Checkpoint {
   void Fetch(const StoredTensor& tensor, uint64_t first, uint64_t count) const override;
   std::optional<std::span<const std::byte>> MappedBytes(const StoredTensor& tensor) const override;
   std::string Describe() const override { return directory_; }
+  std::string TokenizerJson() const override { return tokenizer_json_; }
+  /// Of a model that has no directory.
+  void set_tokenizer_json(std::string text) { tokenizer_json_ = std::move(text); }
 
  private:
   struct Place {
@@ -169,6 +177,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
 
   std::string directory_;
   CheckpointFormat format_;
+  std::string tokenizer_json_;
   ShardSet shards_;
   std::vector<Place> places_;  // parallel to tensors_
 };
@@ -310,6 +319,21 @@ Result<std::unique_ptr<Checkpoint>> OpenSafetensorsDirectory(const std::string& 
   GPTOSS_ASSIGN_OR_RETURN(ShardSet shards, OpenShards(directory, is_hf));
   auto checkpoint = std::make_unique<SafetensorsCheckpoint>(
       directory, is_hf ? CheckpointFormat::kHf : CheckpointFormat::kOriginal, *config, std::move(shards));
+  GPTOSS_RETURN_IF_ERROR(checkpoint->Resolve());
+  return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+}
+
+Result<std::unique_ptr<Checkpoint>> OpenSafetensorsMemory(const std::string& name, std::string_view config_json,
+                                                          std::span<const std::byte> safetensors,
+                                                          std::string_view tokenizer_json) {
+  const Result<Json> json = ParseJson(config_json);
+  if (!json.ok()) return json.status().WithContext(name);
+  const Result<ModelConfig> config = ParseHfConfig(*json);
+  if (!config.ok()) return config.status().WithContext(name);
+  ShardSet shards;
+  GPTOSS_RETURN_IF_ERROR(shards.Add(MappedFile::OfMemory(name, safetensors)));
+  auto checkpoint = std::make_unique<SafetensorsCheckpoint>(name, CheckpointFormat::kHf, *config, std::move(shards));
+  checkpoint->set_tokenizer_json(std::string(tokenizer_json));
   GPTOSS_RETURN_IF_ERROR(checkpoint->Resolve());
   return std::unique_ptr<Checkpoint>(std::move(checkpoint));
 }

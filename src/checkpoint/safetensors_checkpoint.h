@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
@@ -18,5 +20,11 @@ namespace gptoss {
 /// F32 as Transformers saves them when they are not quantised. On failure: kNotFound, kIo, kCorruptData or
 /// kUnsupported, naming file and tensor.
 Result<std::unique_ptr<Checkpoint>> OpenSafetensorsDirectory(const std::string& directory);
+
+/// A model that lies in memory: config.json of the Hugging Face layout, model.safetensors and tokenizer.json. The bytes
+/// are not copied and must outlive the checkpoint; `name` stands in errors. On failure: as above.
+Result<std::unique_ptr<Checkpoint>> OpenSafetensorsMemory(const std::string& name, std::string_view config_json,
+                                                          std::span<const std::byte> safetensors,
+                                                          std::string_view tokenizer_json);
 
 }  // namespace gptoss

@@ -176,7 +176,7 @@ class Contracts(unittest.TestCase):
         (folder / "prompt.json").write_text("[200006, 173781]")
         arguments = ["generate", "--max-tokens", "60", "-q", "--json", "--tool", str(folder / "tool.json")]
         arguments += ["--tool-choice", "required", "--reasoning-budget", "0"]
-        document = json.loads(run(*arguments, "--model", "nano", "--tokens-file", str(folder / "prompt.json")).stdout)
+        document = json.loads(run(*arguments, "--model", "random", "--tokens-file", str(folder / "prompt.json")).stdout)
         self.assertEqual(document["stop_reason"], "grammar_end")
         self.assertRegex(document["text"], r"functions\.f.*<\|message\|>\{\"a\": ?1\}<\|call\|>$")
         # A model without the markers cannot write a turn.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""End-to-end tests of `gptoss run` with the embedded model, whose answers are noise: run_test.py GPTOSS."""
+"""End-to-end tests of `gptoss run`: run_test.py GPTOSS. What must hold for any answer, with random weights; what answers
+are for, with nano, the model that is built in."""
 
 import errno
 import json
@@ -17,6 +18,7 @@ import termios
 import time
 import unittest
 
+MODEL = ("--model", "random")
 GPTOSS = ""
 DATE = ["--date", "2025-06-28"]
 LIMIT_S = 120  # for one step; a machine under load may be slow
@@ -29,7 +31,8 @@ def environment(home, **changes):
 
 
 def run(*args, stdin=b""):
-    done = subprocess.run([GPTOSS, "run", *DATE, *args], input=stdin, capture_output=True, timeout=LIMIT_S)
+    model = () if "--model" in args else MODEL
+    done = subprocess.run([GPTOSS, "run", *model, *DATE, *args], input=stdin, capture_output=True, timeout=LIMIT_S)
     return done.returncode, done.stdout, done.stderr.decode()
 
 
@@ -123,17 +126,18 @@ class OneShot(unittest.TestCase):
         self.assertEqual(run(*flags, "one two")[1], run(*flags, "one", "two")[1])
 
     def test_a_silent_socket_is_passed_over_and_a_silent_pipe_is_not(self):
-        flags = [GPTOSS, "run", *DATE, "--seed", "2", "--max-tokens", "5", "one"]
+        own = ["--seed", "2", "--max-tokens", "5", "one"]
+        flags = [GPTOSS, "run", *MODEL, *DATE, *own]
         ours, theirs = socket.socketpair()
         with ours, theirs:
             done = subprocess.run(flags, stdin=theirs, capture_output=True, timeout=LIMIT_S)
         self.assertEqual(done.returncode, 0)
         self.assertIn("socket", done.stderr.decode())
-        self.assertEqual(done.stdout, run(*flags[4:])[1])
+        self.assertEqual(done.stdout, run(*own)[1])
         process = subprocess.Popen(flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertIn(b"waiting", process.stderr.readline())
         out, _ = process.communicate(b"two", timeout=LIMIT_S)
-        self.assertEqual(out, run(*flags[4:], stdin=b"two")[1])
+        self.assertEqual(out, run(*own, stdin=b"two")[1])
 
     def test_random_answers_are_capped(self):
         _, _, err = run("--seed", "3", "--stats", "Hello")
@@ -172,15 +176,15 @@ class OneShot(unittest.TestCase):
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
     def test_an_answer_that_cannot_be_written_is_a_failure(self):
         with open("/dev/full", "wb") as full:
-            done = subprocess.run([GPTOSS, "run", "-q", "--max-tokens", "5", "x"], stdin=subprocess.DEVNULL, stdout=full,
+            done = subprocess.run([GPTOSS, "run", *MODEL, "-q", "--max-tokens", "5", "x"], stdin=subprocess.DEVNULL, stdout=full,
                                   stderr=subprocess.PIPE, timeout=LIMIT_S)
         self.assertEqual(done.returncode, 1)
         self.assertIn("stdout", done.stderr.decode())
 
     def test_interrupt_keeps_what_was_said(self):
         # Without reasoning, which is not shown and which random weights never end.
-        process = subprocess.Popen([GPTOSS, "run", *DATE, "--seed", "1", "--max-tokens", "100000", "--context", "131072",
-                                    "--effort", "none", "Hello"], bufsize=0,
+        process = subprocess.Popen([GPTOSS, "run", *MODEL, *DATE, "--seed", "1", "--max-tokens", "100000",
+                                    "--context", "131072", "--effort", "none", "Hello"], bufsize=0,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         begun = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
@@ -197,7 +201,7 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(home)
-            os.execve(GPTOSS, [GPTOSS, "run", *DATE, *args], environment(home, **env))
+            os.execve(GPTOSS, [GPTOSS, "run", *MODEL, *DATE, *args], environment(home, **env))
         self.seen = b""  # not consumed yet
         self.all = b""
         self.code = None
@@ -452,6 +456,29 @@ class Chat(unittest.TestCase):
         t.line("hello")
         t.prompt()
         self.assertNotRegex(t.all.decode(errors="replace"), "reading…|thinking…")
+
+
+class Nano(unittest.TestCase):
+    """What `run` takes without --model."""
+
+    def ask(self, *args):
+        done = subprocess.run([GPTOSS, "run", *DATE, "--temperature", "0", *args], capture_output=True, timeout=LIMIT_S,
+                              stdin=subprocess.DEVNULL, check=True)
+        return done.stdout.decode()
+
+    def test_answers(self):
+        self.assertEqual(self.ask("What is 12 + 30?"), "42\n")
+
+    def test_reasons_at_length_where_the_effort_is_high(self):
+        said = {effort: self.ask("--reasoning", "show", "--effort", effort, "What is 47 + 38?") for effort in ("low", "high")}
+        self.assertIn("85", said["high"])
+        self.assertGreater(len(said["high"]), 2 * len(said["low"]))
+
+    def test_fills_a_schema_from_what_it_is_told(self):
+        schema = {"type": "object", "properties": {"name": {"type": "string"}, "job": {"type": "string"}},
+                  "required": ["name", "job"], "additionalProperties": False}
+        answer = self.ask("--json-schema", json.dumps(schema), "Victor works as a teacher.")
+        self.assertEqual(json.loads(answer), {"name": "Victor", "job": "teacher"})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import { Agent, OpenAIChatCompletionsModel, run, tool as agentTool } from '@open
 import { generateText, jsonSchema, streamText, tool } from 'ai';
 import OpenAI from 'openai';
 import { z } from 'zod';
-import { runTests, scratchFolder, startServer } from './server.mjs';
+import { microModel, runTests, scratchFolder, startServer } from './server.mjs';
 
 process.env.OPENAI_AGENTS_DISABLE_TRACING = '1';
 const gptoss = process.argv[2];
@@ -68,7 +68,7 @@ await runTests({
   },
 
   async 'n choices differ, the first is that of n = 1'() {
-    const request = { model, messages, max_tokens: 24, seed: 5, reasoning_effort: 'none' };
+    const request = { model, messages, max_tokens: 24, seed: 5, reasoning_effort: 'none', temperature: 2 };
     const one = await client.chat.completions.create(request);
     const three = await client.chat.completions.create({ ...request, n: 3 });
     assert.equal(three.choices.length, 3);
@@ -142,6 +142,19 @@ await runTests({
     if (result instanceof Error) assert.match(result.constructor.name, /MaxTurns/);
   },
 
+  async 'nano reasons, asks for the weather, and says what it was told'() {
+    const sum = await client.chat.completions.create({ model, messages: [{ role: 'user', content: 'What is 12 + 30?' }], temperature: 0 });
+    assert.equal(sum.choices[0].message.content, '42');
+    const asked = [];
+    const weather = agentTool({ name: 'get_current_weather', description: 'Get the current weather in a given location',
+      parameters: z.object({ location: z.string().describe('Name of the city') }),
+      execute: async ({ location }) => (asked.push(location), JSON.stringify({ temperature: 21, condition: 'sunny' })) });
+    const agent = new Agent({ name: 'agent', instructions: '', model: new OpenAIChatCompletionsModel(client, model), tools: [weather], modelSettings: { temperature: 0 } });
+    const { finalOutput } = await run(agent, 'What is the weather like in Lisbon now?');
+    assert.deepEqual(asked, ['Lisbon']);
+    assert.match(finalOutput, /21/);
+  },
+
   async 'errors have their shape, and the server lives'() {
     for (const [path, body, status] of [['/v1/chat/completions', '{', 400], ['/v1/chat/completions', '{}', 400], ['/v1/chat/completions', '[]', 400],
       ['/v1/chat/completions', `{"messages":${'['.repeat(500)}${']'.repeat(500)}}`, 400], ['/v1/chat/completions', '{"messages":[{"role":"user","content":"\xff\\ud800"}]}', 400],
@@ -159,23 +172,27 @@ await runTests({
   },
 
   async 'clients that leave or do not read cost nothing'() {
+    const micro = microModel(gptoss, scratchFolder()); // which does not end by itself
+    const noise = await startServer(gptoss, micro.flags, micro.model);
+    const noisy = new OpenAI({ baseURL: `${noise.url}/v1`, apiKey: 'none', maxRetries: 0, timeout: 120_000 });
     const gone = [];
     for (let i = 0; i < 8; i++) {
       const abort = new AbortController();
-      gone.push(client.chat.completions.create({ model, messages, max_tokens: 20_000, stream: true }, { signal: abort.signal })
+      gone.push(noisy.chat.completions.create({ model, messages, max_tokens: 20_000, stream: true }, { signal: abort.signal })
         .then(async (stream) => { for await (const _ of stream) abort.abort(); }).catch(() => {}));
     }
     await Promise.all(gone);
-    const half = net.connect(Number(new URL(server.url).port), '127.0.0.1');
+    const half = net.connect(Number(new URL(noise.url).port), '127.0.0.1');
     half.on('error', () => {});
     half.write('POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{');
     for (let i = 0; i < 100; i++) {
-      const text = await (await fetch(`${server.url}/metrics`)).text();
+      const text = await (await fetch(`${noise.url}/metrics`)).text();
       if (/gptoss_running_requests 0\n/.test(text) && /gptoss_waiting_requests 0\n/.test(text)) break;
       await new Promise((resolve) => setTimeout(resolve, 100));
       assert.notEqual(i, 99, 'requests of clients that left still run');
     }
     half.destroy();
+    await noise.stop();
   },
 
   async 'metrics and description'() {
