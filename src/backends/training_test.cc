@@ -101,7 +101,7 @@ class TrainingProducts : public TrainingKernels {
 
 // Fewer rows than a tile, edges of panels, several steps of depth in each of the three products, several tiles.
 constexpr LinearCase kLinear[] = {{1, 8, 32},    {7, 37, 96},    {130, 66, 320}, {300, 140, 544},
-                                  {517, 96, 32}, {1100, 48, 64}, {40, 1100, 32}, {33, 20, 1120}};
+                                  {517, 96, 32}, {1040, 20, 32}, {24, 1040, 32}, {33, 17, 1056}};
 
 TEST_P(TrainingProducts, LinearAndItsGradients) {
   for (const auto& [n, rows, cols] : kLinear) {
