@@ -4,26 +4,11 @@
 #include <cstring>
 #include <memory>
 
+#include "base/embed_file.h"
 #include "base/rng.h"
 #include "tokenizer/vocabulary.h"
 
-// The one way to put a file into an object that g++ and clang share on every ELF target, without a tool of our own.
-asm(".pushsection .rodata\n"
-    ".balign 16\n"
-    ".global gptoss_embedded_vocabulary_begin\n"
-    ".hidden gptoss_embedded_vocabulary_begin\n"
-    "gptoss_embedded_vocabulary_begin:\n"
-    ".incbin \"" GPTOSS_VOCABULARY_FILE
-    "\"\n"
-    ".global gptoss_embedded_vocabulary_end\n"
-    ".hidden gptoss_embedded_vocabulary_end\n"
-    "gptoss_embedded_vocabulary_end:\n"
-    ".popsection\n");
-
-extern "C" {
-extern const char gptoss_embedded_vocabulary_begin[];
-extern const char gptoss_embedded_vocabulary_end[];
-}
+GPTOSS_EMBED_FILE(gptoss_embedded_vocabulary, GPTOSS_VOCABULARY_FILE)
 
 namespace gptoss {
 namespace {
@@ -56,9 +41,7 @@ Result<std::string> Unpack(std::string_view packed) {
 }  // namespace
 
 Result<Vocabulary> Vocabulary::Embedded() {
-  const auto packed_size = gptoss_embedded_vocabulary_end - gptoss_embedded_vocabulary_begin;
-  GPTOSS_ASSIGN_OR_RETURN(const std::string bytes,
-                          Unpack({gptoss_embedded_vocabulary_begin, static_cast<size_t>(packed_size)}));
+  GPTOSS_ASSIGN_OR_RETURN(const std::string bytes, Unpack(gptoss_embedded_vocabulary()));
   const std::string_view view = bytes;
   const size_t count = ReadLittleEndian<uint32_t>(view, 8);
   const size_t token_bytes = ReadLittleEndian<uint32_t>(view, 12);

@@ -160,6 +160,13 @@ inline void UnpackRow(const WeightMatrix& w, int64_t row, int64_t begin, int64_t
   }
 }
 
+/// The same values where they lie, if that is as floats, else unpacked to `buffer` [count].
+inline const float* FloatRow(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, float* buffer) {
+  if (w.dtype == DType::kF32) return reinterpret_cast<const float*>(w.Row(row)) + begin;
+  UnpackRow(w, row, begin, count, buffer);
+  return buffer;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace gptoss::cpu
 HWY_AFTER_NAMESPACE();

@@ -32,10 +32,13 @@ constexpr int64_t kBlock = 2 * kTileRows;           // rows and columns of C of 
 constexpr int64_t kDepth = 1024;                    // of one packed right operand
 constexpr int64_t kSteps = kDepth / kStepCols;      // of the tile instruction
 constexpr TileSize kTile = {1024, kBlock, 4 * 32};  // 256 KB of right operand: in the second-level cache
-// With fewer rows or columns than a tile has, most of its work would be for nothing.
-constexpr int64_t kLeastSize = kTileRows;
 
 int64_t RoundedUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+/// With fewer rows or columns than a tile has, most of its work would be for nothing.
+bool TooSmall(int64_t rows, int64_t cols, std::span<const int32_t> offsets) {
+  return std::min({rows, cols, int64_t{offsets.back()}}) < kTileRows;
+}
 
 /// The left operand of a group: [rows rounded up to kBlock][depth rounded up to kStepCols], what is past the ends zero.
 struct Left {
@@ -285,21 +288,13 @@ void RunTiles(ExecContext& context, const std::vector<GroupShape>& groups, const
 /// Part of a row of weights as BF16.
 void RoundWeights(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, int64_t padded,
                   const Scratch& scratch, uint16_t* to) {
-  const float* values = scratch.values;
-  if (w.dtype == DType::kF32) {
-    values = reinterpret_cast<const float*>(w.Row(row)) + begin;
-  } else {
-    UnpackRow(w, row, begin, count, scratch.values);
-  }
-  RoundRow(values, count, padded, to);
+  RoundRow(FloatRow(w, row, begin, count, scratch.values), count, padded, to);
 }
 
 template <class Tiles>
 void Forward(ExecContext& context, const TrainForwardArgs& args) {
   const WeightMatrix& w = args.weight;
-  if (w.rows < kLeastSize || w.cols < kLeastSize || args.offsets.back() < kLeastSize) {
-    return TrainForward(context, args);
-  }
+  if (TooSmall(w.rows, w.cols, args.offsets)) return TrainForward(context, args);
   const ScratchFrame frame(context.scratch);
   const auto groups = RowGroups(args.offsets, w.rows);
   const auto left = PackLeftRows(context, groups, args.x, args.gather, args.offsets, w.cols);
@@ -319,9 +314,7 @@ void Forward(ExecContext& context, const TrainForwardArgs& args) {
 template <class Tiles>
 void Input(ExecContext& context, const InputGradientArgs& args) {
   const WeightMatrix& w = args.weight;
-  if (w.rows < kLeastSize || w.cols < kLeastSize || args.offsets.back() < kLeastSize) {
-    return InputGradient(context, args);
-  }
+  if (TooSmall(w.rows, w.cols, args.offsets)) return InputGradient(context, args);
   const ScratchFrame frame(context.scratch);
   const auto groups = RowGroups(args.offsets, w.cols);
   const auto left = PackLeftRows(context, groups, args.dy, args.gather, args.offsets, w.rows);
@@ -340,9 +333,7 @@ void Input(ExecContext& context, const InputGradientArgs& args) {
 
 template <class Tiles>
 void Weight(ExecContext& context, const WeightGradientArgs& args) {
-  if (args.rows < kLeastSize || args.cols < kLeastSize || args.offsets.back() < kLeastSize) {
-    return WeightGradient(context, args);
-  }
+  if (TooSmall(args.rows, args.cols, args.offsets)) return WeightGradient(context, args);
   const ScratchFrame frame(context.scratch);
   auto groups = RowGroups(args.offsets, args.cols);
   for (GroupShape& group : groups) group.rows = args.rows;

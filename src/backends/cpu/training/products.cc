@@ -67,10 +67,7 @@ void PackWeightRows(const WeightMatrix& w, int64_t first, int64_t count, int64_t
   for (int64_t p = 0; p * kPanelCols < count; ++p) {
     const auto row = [&](int64_t i) -> const float* {
       const int64_t at = first + p * kPanelCols + i;
-      if (w.dtype == DType::kF32) return reinterpret_cast<const float*>(w.Row(at)) + begin;
-      float* to = s.rows + i % 4 * kDepth;
-      UnpackRow(w, at, begin, depth, to);
-      return to;
+      return FloatRow(w, at, begin, depth, s.rows + i % 4 * kDepth);
     };
     PackTransposed(std::min(kPanelCols, count - p * kPanelCols), depth, row, s.panels + p * depth * kPanelCols);
   }
@@ -95,12 +92,7 @@ void InputTile(const InputGradientArgs& args, const ProductTile& tile, const Scr
     const int64_t depth = std::min(kDepth, w.rows - k);
     for (int64_t i = 0; i < depth; ++i) {
       const int64_t at = tile.group * w.rows + k + i;
-      const float* row = s.rows;
-      if (w.dtype == DType::kF32) {
-        row = reinterpret_cast<const float*>(w.Row(at)) + tile.col;
-      } else {
-        UnpackRow(w, at, tile.col, tile.cols, s.rows);
-      }
+      const float* row = FloatRow(w, at, tile.col, tile.cols, s.rows);
       PackRow(row, tile.cols, i, depth * kPanelCols, s.panels);
     }
     const auto a = [&](int64_t r) { return args.dy + RowOf(args.gather, first + r) * w.rows + k; };
