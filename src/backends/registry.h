@@ -12,7 +12,7 @@
 namespace gptoss {
 
 struct CpuTarget {
-  std::string name;        // "portable", "sse4", "avx2", "avx512", "amx", …
+  std::string name;        // "portable", "sse4", "avx2", "avxvnni", "amx", …
   bool available = false;  // this machine and its operating system can run it
 };
 

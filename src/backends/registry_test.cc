@@ -39,7 +39,9 @@ TEST(Registry, ListsTargetsBestLastAndPicksTheBest) {
     if (target.available) best = target.name;
   }
   EXPECT_EQ((*CpuOps("", Precision::kFast))->name, best);
-  EXPECT_EQ((*CpuOps("", Precision::kExact))->name, best + "-exact");
+  const Ops* exact = *CpuOps("", Precision::kExact);
+  EXPECT_EQ(exact, *CpuOps(best, Precision::kExact));
+  EXPECT_TRUE(exact->name.ends_with("-exact")) << exact->name;
 }
 
 TEST(Registry, EveryTableIsComplete) {
@@ -90,15 +92,16 @@ TEST(Registry, AForcedTargetReallyRuns) {
   ScratchArena scratch;
   ExecContext context{pool, scratch};
   std::set<std::vector<float>> results;
-  size_t available = 0;
+  std::set<const Ops*> tables;  // targets that extend another one share its exact table
   for (const CpuTarget& target : ListCpuTargets()) {
     if (!target.available || target.name == "amx") continue;  // its exact kernels are those of avx512
-    ++available;
+    const Ops* ops = *CpuOps(target.name, Precision::kExact);
+    if (!tables.insert(ops).second) continue;
     std::vector<float> y(rows);
-    (*CpuOps(target.name, Precision::kExact))->linear(context, {x.data(), 1, w.view, nullptr, false, y.data()});
+    ops->linear(context, {x.data(), 1, w.view, nullptr, false, y.data()});
     results.insert(y);
   }
-  EXPECT_EQ(results.size(), available);
+  EXPECT_EQ(results.size(), tables.size());
 }
 
 }  // namespace

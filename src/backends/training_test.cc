@@ -31,11 +31,12 @@ Doubles Absolute(Doubles values) {
 }
 DoubleMatrix Matrix(const Doubles& values, int64_t rows, int64_t cols) { return {rows, cols, values.data()}; }
 
-/// Those whose products are in float.
+/// Those whose products are in float. Targets that only extend another one train with its kernels.
 std::vector<std::string> Targets() {
   std::vector<std::string> names;
   for (const CpuTarget& target : ListCpuTargets()) {
-    if (target.available && target.name != "amx") names.push_back(target.name);
+    if (!target.available || target.name == "amx") continue;
+    if ((*CpuTrainingOps(target.name))->name == target.name) names.push_back(target.name);
   }
   return names;
 }

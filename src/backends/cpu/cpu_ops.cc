@@ -6,6 +6,8 @@
 
 #include "backends/cpu/amx/amx_kernels.h"
 #include "backends/cpu/amx/amx_support.h"
+#include "backends/cpu/dots/dot_kernels.h"
+#include "backends/cpu/dots/dot_support.h"
 #include "hwy/targets.h"
 
 namespace gptoss::cpu {
@@ -178,6 +180,23 @@ constexpr Kernels WithMatmulFast(Kernels kernels, MatmulFunction matmul_fast) {
   return kernels;
 }
 
+/// A target with dot products of bytes. Its exact table is the target's own.
+#define GPTOSS_CPU_DOTS(target, extension)                                                        \
+  constexpr Kernels kKernels_##extension = WithMatmulFast(kKernels_##target, target::MatmulDots); \
+  constexpr Ops kFast_##extension = MakeOps<kKernels_##extension, false>(#extension);
+
+#if HWY_TARGETS & HWY_NEON
+GPTOSS_CPU_DOTS(N_NEON, dotprod)
+#endif
+#if HWY_TARGETS & HWY_AVX2
+GPTOSS_CPU_DOTS(N_AVX2, avxvnni)
+constexpr Kernels kKernels_emulated_dots = WithMatmulFast(kKernels_N_AVX2, N_AVX2::MatmulDotsEmulated);
+constexpr Ops kFast_emulated_dots = MakeOps<kKernels_emulated_dots, false>("emulated-dots");
+#endif
+#if HWY_TARGETS & HWY_AVX3
+GPTOSS_CPU_DOTS(N_AVX3, avx512vnni)
+#endif
+
 #if (HWY_TARGETS & HWY_AVX3) && HWY_ARCH_X86_64
 /// AVX-512 with AMX for products of many rows; its exact table is AVX-512's.
 constexpr Kernels kKernels_amx = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulAmx);
@@ -186,6 +205,9 @@ constexpr Ops kExact_amx = MakeOps<kKernels_N_AVX3, true>("amx-exact");
 #endif
 
 #define GPTOSS_CPU_ENTRY(target, bit) {kFast_##target.name, bit, &kKernels_##target, &kFast_##target, &kExact_##target},
+#define GPTOSS_CPU_DOTS_ENTRY(target, extension, bit, why_not)                 \
+  {kFast_##extension.name, bit,     &kKernels_##extension, &kFast_##extension, \
+   &kExact_##target,       why_not, kFast_##target.name},
 
 constexpr Target kTargets[] = {
 #if HWY_TARGETS & HWY_SCALAR
@@ -195,18 +217,19 @@ constexpr Target kTargets[] = {
         GPTOSS_CPU_ENTRY(N_EMU128, HWY_EMU128)
 #endif
 #if HWY_TARGETS & HWY_NEON
-            GPTOSS_CPU_ENTRY(N_NEON, HWY_NEON)
+            GPTOSS_CPU_ENTRY(N_NEON, HWY_NEON) GPTOSS_CPU_DOTS_ENTRY(N_NEON, dotprod, HWY_NEON, WhyNoDotProduct)
 #endif
 #if HWY_TARGETS & HWY_SSE4
                 GPTOSS_CPU_ENTRY(N_SSE4, HWY_SSE4)
 #endif
 #if HWY_TARGETS & HWY_AVX2
-                    GPTOSS_CPU_ENTRY(N_AVX2, HWY_AVX2)
+                    GPTOSS_CPU_ENTRY(N_AVX2, HWY_AVX2) GPTOSS_CPU_DOTS_ENTRY(N_AVX2, avxvnni, HWY_AVX2, WhyNoAvxVnni)
 #endif
 #if HWY_TARGETS & HWY_AVX3
                         GPTOSS_CPU_ENTRY(N_AVX3, HWY_AVX3)
+                            GPTOSS_CPU_DOTS_ENTRY(N_AVX3, avx512vnni, HWY_AVX3, WhyNoAvx512Vnni)
 #if HWY_ARCH_X86_64
-                            {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_amx, WhyNoAmx},
+                                {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_amx, WhyNoAmx},
 #endif
 #endif
 };
@@ -260,6 +283,13 @@ std::span<const Target> Targets() { return kTargets; }
 const char* WhyUnavailable(const Target& target) {
   if (!HasTarget(target.highway_target)) return "this machine does not have its instructions";
   return target.why_not == nullptr ? nullptr : target.why_not();
+}
+
+const Ops* EmulatedDotOps() {
+#if HWY_TARGETS & HWY_AVX2
+  if (HasTarget(HWY_AVX2)) return &kFast_emulated_dots;
+#endif
+  return nullptr;
 }
 
 const Ops* EmulatedAmxOps() {

@@ -17,6 +17,7 @@ struct Target {
   const Ops* fast;
   const Ops* exact;
   const char* (*why_not)() = nullptr;  // asked besides Highway, if there is more to ask
+  std::string_view extends = {};       // the target whose kernels it has for all else
 };
 
 /// Best last.

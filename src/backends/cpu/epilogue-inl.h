@@ -20,6 +20,7 @@ HWY_BEFORE_NAMESPACE();
 namespace gptoss::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 /// out[i] = swiglu(sums[2i] + bias[2i], sums[2i + 1] + bias[2i + 1]) for i < count / 2; bias may be null.
 inline void SwigluPairs(const float* HWY_RESTRICT sums, const float* HWY_RESTRICT bias, float limit, int64_t count,
@@ -88,6 +89,7 @@ void FinishTile(D d, const MatmulArgs& args, const Panel& panel, int64_t row, in
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace gptoss::cpu
 HWY_AFTER_NAMESPACE();

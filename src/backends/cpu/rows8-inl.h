@@ -21,6 +21,7 @@ HWY_BEFORE_NAMESPACE();
 namespace gptoss::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 /// Interleaves the lanes of v[i] and v[i + 4]. Three times in a row this transposes: afterwards lane l of the eight
 /// rows follow each other, for l ascending through the vectors.
@@ -107,6 +108,7 @@ RowGroup PackGroup(const WeightMatrix& w, int64_t row, int64_t end, const RowGro
   return {buffer.codes, buffer.scales};
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace gptoss::cpu
 HWY_AFTER_NAMESPACE();

@@ -14,6 +14,7 @@ HWY_BEFORE_NAMESPACE();
 namespace gptoss::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 inline constexpr float kSwigluAlpha = 1.702f;
 
@@ -35,6 +36,7 @@ HWY_INLINE V Swiglu(D d, V gate, V up, float limit) {
   return hn::Mul(hn::Mul(g, SwigluSigmoid(d, g)), hn::Add(u, hn::Set(d, 1.0f)));
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace gptoss::cpu
 HWY_AFTER_NAMESPACE();

@@ -1,5 +1,7 @@
 #include "backends/cpu/amx/amx_support.h"
 
+#include "backends/cpu/dots/dot_support.h"
+
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -32,6 +34,7 @@ const char* Probe() {
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAmxBf16) == 0 || (d & kAmxTile) == 0) {
     return "the processor has no AMX with BF16";
   }
+  if (const char* why = WhyNoAvx512Vnni()) return why;  // for products of few rows
   if ((SavedStates() & kTileStates) != kTileStates) return "the operating system does not save AMX tiles";
   if (syscall(SYS_arch_prctl, kRequestPermission, kTileData) != 0) return "Linux refuses this process AMX tiles";
   return nullptr;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backends/cpu/amx/amx_kernels.h"
+#include "backends/cpu/dots/dot_kernels.h"
 #include "backends/cpu/kernels.h"
 #include "base/check.h"
 #include "hwy/foreach_target.h"
@@ -207,8 +208,9 @@ std::vector<Group> PackGroups(ExecContext& context, const MatmulArgs& args) {
   return groups;
 }
 
+/// Groups of fewer rows than kAmxMinRows take `few_rows`.
 template <class Tiles>
-void Multiply(ExecContext& context, const MatmulArgs& args) {
+void Multiply(ExecContext& context, const MatmulArgs& args, void (*few_rows)(ExecContext&, const MatmulArgs&)) {
   bool small = false, large = false;
   for (size_t m = 0; m + 1 < args.offsets.size(); ++m) {
     const int32_t rows = args.offsets[m + 1] - args.offsets[m];
@@ -216,13 +218,13 @@ void Multiply(ExecContext& context, const MatmulArgs& args) {
   }
   const DType dtype = args.weight.dtype;
   if (!large || (dtype != DType::kMxfp4 && dtype != DType::kQ8_0 && dtype != DType::kBF16)) {
-    return MatmulFast(context, args);
+    return few_rows(context, args);
   }
   GPTOSS_CHECK(args.weight.cols % kBlockSize == 0);
   if (small) {
     MatmulArgs rest = args;
     rest.max_group_rows = kAmxMinRows - 1;
-    MatmulFast(context, rest);
+    few_rows(context, rest);
   }
   const ScratchFrame frame(context.scratch);
   const std::vector<Group> groups = PackGroups(context, args);
@@ -249,10 +251,12 @@ void Multiply(ExecContext& context, const MatmulArgs& args) {
 
 }  // namespace
 
-void MatmulAmxEmulated(ExecContext& context, const MatmulArgs& args) { Multiply<EmulatedTiles>(context, args); }
+void MatmulAmxEmulated(ExecContext& context, const MatmulArgs& args) {
+  Multiply<EmulatedTiles>(context, args, MatmulFast);
+}
 
 #if HWY_TARGET == HWY_AVX3 && HWY_ARCH_X86_64
-void MatmulAmx(ExecContext& context, const MatmulArgs& args) { Multiply<AmxTiles>(context, args); }
+void MatmulAmx(ExecContext& context, const MatmulArgs& args) { Multiply<AmxTiles>(context, args, MatmulDots); }
 #endif
 
 }  // namespace HWY_NAMESPACE

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 
+#include "backends/cpu/cpu_ops.h"
 #include "backends/cpu/training/training_kernels.h"
 #include "backends/registry.h"
 #include "ops/balance_loss.h"
@@ -418,8 +419,12 @@ const TrainingOps<float>* EmulatedAmxTrainingOps(std::string_view target) {
 
 Result<const TrainingOps<float>*> CpuTrainingOps(const std::string& target) {
   GPTOSS_ASSIGN_OR_RETURN(const Ops* forward, CpuOps(target, Precision::kFast));
+  std::string_view extends;
+  for (const cpu::Target& t : cpu::Targets()) {
+    if (t.name == forward->name) extends = t.extends;
+  }
   for (const TrainingOps<float>* table : cpu::kTables) {
-    if (table->name == forward->name) return table;
+    if (table->name == forward->name || table->name == extends) return table;
   }
   return Unsupported("CPU target '" + std::string(forward->name) + "' has no kernels for training");
 }

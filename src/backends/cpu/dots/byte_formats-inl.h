@@ -1,0 +1,201 @@
+// Dot products of quantised activations with instructions that add four products of bytes to each 32-bit lane:
+// AVX-VNNI, AVX-512 VNNI, and the dot products of AArch64. Once per target.
+//
+// An activation is two bytes, 256 high + low, with a 32-bit sum for either. x86's instructions take one unsigned and
+// one signed byte: there weights carry an offset (12 for codes, 128 for Q8_0), and sums start from its negative times
+// the sum of the activations. The integers are those of pair_formats-inl.h, so results have the same bits.
+//
+// Sources: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPDPBUSD; Arm Architecture Reference
+// Manual for A-profile, SDOT (vector).
+
+#include <array>
+#include <cstdint>
+
+#include "backends/cpu/quantize-inl.h"
+
+#if defined(GPTOSS_BACKENDS_CPU_DOTS_BYTE_FORMATS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GPTOSS_BACKENDS_CPU_DOTS_BYTE_FORMATS_INL_H_
+#undef GPTOSS_BACKENDS_CPU_DOTS_BYTE_FORMATS_INL_H_
+#else
+#define GPTOSS_BACKENDS_CPU_DOTS_BYTE_FORMATS_INL_H_
+#endif
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gptoss::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {
+
+// Each of these classes is one instruction: `sum` plus, in every 32-bit lane, the products of the lane's four bytes of
+// `w` with the four bytes of `*x`. Assembly instead of intrinsics: it needs no compiler flags, so that the kernel is
+// one template for all of them.
+
+/// The instruction of x86 as ordinary code, for tests.
+struct EmulatedByteDots {
+  static constexpr bool kUnsignedWeights = true;
+
+  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
+    const D32 d32;
+    const hn::RebindToUnsigned<D32> du32;
+    const V32 w32 = hn::BitCast(d32, w), x32 = hn::Set(d32, *x);
+    const auto product = [&](auto shift) HWY_ATTR {
+      constexpr int kUp = decltype(shift)::value;
+      const auto a = hn::BitCast(d32, hn::ShiftRight<24>(hn::ShiftLeft<kUp>(hn::BitCast(du32, w32))));
+      return hn::Mul(a, hn::ShiftRight<24>(hn::ShiftLeft<kUp>(x32)));
+    };
+    const auto low = hn::Add(product(std::integral_constant<int, 24>()), product(std::integral_constant<int, 16>()));
+    const auto high = hn::Add(product(std::integral_constant<int, 8>()), product(std::integral_constant<int, 0>()));
+    return hn::Add(sum, hn::Add(low, high));
+  }
+};
+
+#if HWY_TARGET == HWY_AVX2
+
+/// AVX-VNNI.
+struct ProcessorByteDots {
+  static constexpr bool kUnsignedWeights = true;
+
+  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
+    const V32 words = hn::Set(D32(), *x);
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.raw) : "x"(w.raw), "x"(words.raw));
+    return sum;
+  }
+};
+
+#elif HWY_TARGET == HWY_AVX3
+
+/// AVX-512 VNNI on vectors of 256 bits, which repeats the word from memory by itself.
+struct ProcessorByteDots {
+  static constexpr bool kUnsignedWeights = true;
+
+  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
+    asm("vpdpbusd %2%{1to8%}, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "m"(*x));
+    return sum;
+  }
+};
+
+#elif HWY_TARGET == HWY_NEON
+
+/// The dot products of Armv8.2.
+struct ProcessorByteDots {
+  static constexpr bool kUnsignedWeights = false;
+
+  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
+    return V32{vdotq_s32(sum.raw, w.raw, hn::BitCast(D8(), hn::Set(D32(), *x)).raw)};
+  }
+};
+
+#endif
+
+/// Minus `offset` times the sum of a block's activations; |result| <= 128 * 32 * 32639 < 2^27.
+inline int32_t OffsetSum(const int16_t* HWY_RESTRICT block, int32_t offset) {
+  int32_t sum = 0;
+  for (int i = 0; i < kBlockSize; ++i) sum += block[i];
+  return -offset * sum;
+}
+
+/// 256 high + low.
+template <int kTokens>
+HWY_INLINE void JoinBytes(const V32 (&high)[kTokens], const V32 (&low)[kTokens], V32 (&sums)[kTokens]) {
+  for (int t = 0; t < kTokens; ++t) sums[t] = hn::Add(hn::ShiftLeft<8>(high[t]), low[t]);
+}
+
+template <class ByteDots>
+struct Mxfp4Bytes : Mxfp4Weights {
+  static constexpr int kOffset = ByteDots::kUnsignedWeights ? 12 : 0;
+
+  /// Twice the values of the codes, plus kOffset.
+  static constexpr std::array<int8_t, 16> kCodes = [] {
+    std::array<int8_t, 16> codes = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    for (int8_t& code : codes) code = static_cast<int8_t>(code + kOffset);
+    return codes;
+  }();
+
+  /// For each 4 bytes of a row's codes the high bytes of the activations of the low nibbles, of the high nibbles, then
+  /// the low bytes of both.
+  static void Arrange(const int16_t* HWY_RESTRICT block, ActivationBlock* out) {
+    for (int j = 0; j < 4; ++j) StoreBytes(block + 8 * j, kMxfp4Order, out->words + 4 * j);
+    out->offsets[0] = OffsetSum(block, kOffset);
+    out->offsets[1] = 0;
+  }
+
+  /// As Mxfp4Pairs::Dot.
+  template <int kTokens>
+  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT codes, const ActivationBlock* const (&x)[kTokens],
+                             V32 (&sums)[kTokens]) {
+    const D8 d8;
+    const DU8 du8;
+    const DU16 du16;
+    const D32 d32;
+    const V8 table = hn::LoadDup128(d8, kCodes.data());
+    const auto nibble = hn::Set(du8, 15);
+    V32 high[kTokens], low[kTokens];
+    for (int t = 0; t < kTokens; ++t) {
+      high[t] = hn::Zero(d32);
+      low[t] = hn::Set(d32, x[t]->offsets[0]);
+    }
+#pragma GCC unroll 1
+    for (int j = 0; j < 4; ++j) {
+      const auto bytes = hn::LoadU(du8, codes + j * kRowGroup * 4);
+      const auto upper = hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(du16, bytes)));
+      const V8 even = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(bytes, nibble)));
+      const V8 odd = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(upper, nibble)));
+      for (int t = 0; t < kTokens; ++t) {
+        const int32_t* words = x[t]->words + 4 * j;
+        high[t] = ByteDots::Add(ByteDots::Add(high[t], even, words), odd, words + 1);
+        low[t] = ByteDots::Add(ByteDots::Add(low[t], even, words + 2), odd, words + 3);
+      }
+    }
+    JoinBytes(high, low, sums);
+  }
+};
+
+template <class ByteDots>
+struct Q8Bytes : Q8Weights {
+  static constexpr int kOffset = ByteDots::kUnsignedWeights ? 128 : 0;
+
+  /// For each 8 weights the high bytes of the first four activations and of the others, then the low bytes.
+  static void Arrange(const int16_t* HWY_RESTRICT block, ActivationBlock* out) {
+    static constexpr int8_t kOrder[16] = {1, 3, 5, 7, 9, 11, 13, 15, 0, 2, 4, 6, 8, 10, 12, 14};
+    for (int j = 0; j < 4; ++j) StoreBytes(block + 8 * j, kOrder, out->words + 4 * j);
+    out->offsets[0] = OffsetSum(block, kOffset);
+    out->offsets[1] = 0;
+  }
+
+  /// As Q8Pairs::Dot.
+  template <int kTokens>
+  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT quants, const ActivationBlock* const (&x)[kTokens],
+                             V32 (&sums)[kTokens]) {
+    const D8 d8;
+    const DU8 du8;
+    const D32 d32;
+    const auto offset = hn::Set(du8, static_cast<uint8_t>(kOffset));
+    const auto load = [&](int64_t i) HWY_ATTR {
+      return hn::BitCast(d8, hn::Xor(hn::LoadU(du8, quants + i * kRowGroup * 4), offset));
+    };
+    V32 high[kTokens], low[kTokens];
+    for (int t = 0; t < kTokens; ++t) {
+      high[t] = hn::Zero(d32);
+      low[t] = hn::Set(d32, x[t]->offsets[0]);
+    }
+#pragma GCC unroll 1
+    for (int j = 0; j < 4; ++j) {
+      const V8 first = load(2 * j), second = load(2 * j + 1);
+      for (int t = 0; t < kTokens; ++t) {
+        const int32_t* words = x[t]->words + 4 * j;
+        high[t] = ByteDots::Add(ByteDots::Add(high[t], first, words), second, words + 1);
+        low[t] = ByteDots::Add(ByteDots::Add(low[t], first, words + 2), second, words + 3);
+      }
+    }
+    JoinBytes(high, low, sums);
+  }
+};
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace gptoss::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
