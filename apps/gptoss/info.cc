@@ -19,16 +19,40 @@ std::string Compiler() {
 #endif
 }
 
+Json GpusJson(const Result<std::vector<GpuInfo>>& gpus) {
+  Json list = Json::array();
+  if (!gpus.ok()) return list;
+  for (const GpuInfo& gpu : *gpus) {
+    list.push_back({{"index", gpu.index},
+                    {"name", gpu.name},
+                    {"compute_capability", gpu.capability / 10.0},
+                    {"memory_bytes", gpu.memory_bytes}});
+  }
+  return list;
+}
+
+void PrintGpus(const Result<std::vector<GpuInfo>>& gpus) {
+  if (!gpus.ok()) return void(std::printf("GPU: none; %s\n", gpus.status().message().c_str()));
+  if (gpus->empty()) std::printf("GPU: none\n");
+  for (const GpuInfo& gpu : *gpus) {
+    std::printf("GPU %d: %s, compute capability %d.%d, %s\n", gpu.index, gpu.name.c_str(), gpu.capability / 10,
+                gpu.capability % 10, FormatBytes(static_cast<double>(gpu.memory_bytes)).c_str());
+  }
+}
+
 int RunInfo(bool json) {
   const auto chosen = CpuOps("", Precision::kFast);
   if (!chosen.ok()) return Fail(chosen.status());
+  const auto gpus = ListGpus();
+  const std::string cuda = CudaVersion();
   Json targets = Json::array();
   for (const CpuTarget& t : ListCpuTargets()) targets.push_back({{"name", t.name}, {"available", t.available}});
   const Json document = {
       {"version", GPTOSS_VERSION},
-      {"build", {{"compiler", Compiler()}, {"type", GPTOSS_BUILD_TYPE}, {"cuda", false}}},
+      {"build",
+       {{"compiler", Compiler()}, {"type", GPTOSS_BUILD_TYPE}, {"cuda", cuda.empty() ? Json(nullptr) : Json(cuda)}}},
       {"cpu", {{"threads", std::thread::hardware_concurrency()}, {"targets", targets}, {"chosen", (*chosen)->name}}},
-      {"gpus", Json::array()},
+      {"gpus", GpusJson(gpus)},
       {"memory_available_bytes", AvailableMemory()},
       {"libraries",
        {{"CLI11", CLI11_VERSION},
@@ -39,10 +63,12 @@ int RunInfo(bool json) {
     std::printf("%s\n", WriteJson(document).c_str());
     return 0;
   }
-  std::printf("gptoss %s (%s, %s, without CUDA)\n", GPTOSS_VERSION, Compiler().c_str(), GPTOSS_BUILD_TYPE);
+  std::printf("gptoss %s (%s, %s, %s)\n", GPTOSS_VERSION, Compiler().c_str(), GPTOSS_BUILD_TYPE,
+              cuda.empty() ? "without CUDA" : ("CUDA " + cuda).c_str());
   std::printf("CPU: %u threads; targets:", std::thread::hardware_concurrency());
   for (const CpuTarget& t : ListCpuTargets()) std::printf(" %s%s", t.name.c_str(), t.available ? "" : " (not here)");
   std::printf("; in use: %s\n", std::string((*chosen)->name).c_str());
+  PrintGpus(gpus);
   std::printf("memory available: %s\n", FormatBytes(static_cast<double>(AvailableMemory())).c_str());
   return 0;
 }

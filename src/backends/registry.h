@@ -28,6 +28,19 @@ enum class Precision {
 /// the targets, kUnsupported when this machine cannot run it.
 Result<const Ops*> CpuOps(const std::string& target, Precision precision);
 
+struct GpuInfo {
+  int index = 0;
+  std::string name;
+  int capability = 0;  // 90 for compute capability 9.0
+  uint64_t memory_bytes = 0;
+};
+
+/// The version of CUDA that this build has, e.g. "13.0"; empty without the backend.
+std::string CudaVersion();
+
+/// The machine's GPUs. On failure: kUnsupported saying what is missing: the backend, a driver, or a newer one.
+Result<std::vector<GpuInfo>> ListGpus();
+
 struct Accelerator {
   std::unique_ptr<Device> device;
   const Ops* ops = nullptr;  // work in memory of the device

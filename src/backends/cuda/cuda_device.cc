@@ -6,6 +6,8 @@
 #include <array>
 #include <cstring>
 
+#include "backends/registry.h"
+
 namespace gptoss::cuda {
 namespace {
 
@@ -126,22 +128,6 @@ class CudaDevice : public Device {
 
 }  // namespace
 
-Result<std::vector<GpuInfo>> ListGpus() {
-  int count = 0;
-  if (const auto error = cudaGetDeviceCount(&count); error != cudaSuccess) {
-    return Unsupported("no GPU can be used: " + Describe(error));
-  }
-  std::vector<GpuInfo> gpus;
-  for (int i = 0; i < count; ++i) {
-    cudaDeviceProp properties;
-    if (const auto error = cudaGetDeviceProperties(&properties, i); error != cudaSuccess) {
-      return Unsupported("GPU " + std::to_string(i) + ": " + Describe(error));
-    }
-    gpus.push_back({.index = i, .name = properties.name, .capability = 10 * properties.major + properties.minor});
-  }
-  return gpus;
-}
-
 Result<std::unique_ptr<Device>> OpenGpu(int index) {
   GPTOSS_ASSIGN_OR_RETURN(const std::vector<GpuInfo> gpus, ListGpus());
   if (index < 0 || index >= static_cast<int>(gpus.size())) {
@@ -156,3 +142,33 @@ Result<std::unique_ptr<Device>> OpenGpu(int index) {
 }
 
 }  // namespace gptoss::cuda
+
+namespace gptoss {
+
+std::string CudaVersion() {
+  return std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
+}
+
+Result<std::vector<GpuInfo>> ListGpus() {
+  int driver = 0, count = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    return Unsupported("no GPU can be used: NVIDIA's driver is not installed (libcuda.so.1)");
+  }
+  if (const auto error = cudaGetDeviceCount(&count); error != cudaSuccess) {
+    return Unsupported(std::string("no GPU can be used: ") + cudaGetErrorString(error));
+  }
+  std::vector<GpuInfo> gpus;
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties;
+    if (const auto error = cudaGetDeviceProperties(&properties, i); error != cudaSuccess) {
+      return Unsupported("GPU " + std::to_string(i) + ": " + cudaGetErrorString(error));
+    }
+    gpus.push_back({.index = i,
+                    .name = properties.name,
+                    .capability = 10 * properties.major + properties.minor,
+                    .memory_bytes = properties.totalGlobalMem});
+  }
+  return gpus;
+}
+
+}  // namespace gptoss

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "base/status.h"
 #include "parallel/device.h"
@@ -12,15 +10,6 @@ namespace gptoss::cuda {
 
 /// Compute capability that kernels need: mma.sync on BF16.
 inline constexpr int kOldestCapability = 80;
-
-struct GpuInfo {
-  int index = 0;
-  std::string name;
-  int capability = 0;  // 90 for sm_90
-};
-
-/// The machine's GPUs. On failure: kUnsupported saying what is missing: a driver, or a newer one.
-Result<std::vector<GpuInfo>> ListGpus();
 
 /// On failure: kUnsupported when there is no such GPU or it is too old, kResourceExhausted.
 Result<std::unique_ptr<Device>> OpenGpu(int index);

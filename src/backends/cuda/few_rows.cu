@@ -41,7 +41,7 @@ __device__ void AddBlock(const ProductArguments& a, int64_t block, const float* 
 }
 
 /// Grid: x pairs of weight rows by kWarps, y tiles of kRows activation rows.
-template <DType kDType, int kRows, Epilogue kEpilogue>
+template <DType kDType, int kRows>
 __global__ void FewRowsKernel(ProductArguments a) {
   GPTOSS_SHARED(float, shared);
   const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kRows, blockIdx.y);
@@ -63,7 +63,7 @@ __global__ void FewRowsKernel(ProductArguments a) {
   GPTOSS_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const float one = WarpSum(first[r]), two = WarpSum(second[r]);
-    if (Lane() == 0 && rows.begin + r < rows.end) WritePair<kEpilogue>(a, rows.group, rows.begin + r, row, one, two);
+    if (Lane() == 0 && rows.begin + r < rows.end) WritePair(a, rows.group, rows.begin + r, row, one, two);
   }
 }
 
@@ -73,14 +73,7 @@ void LaunchFewRows(Stream stream, const Product& p) {
   const dim3 grid{BlocksFor(p.weight.rows, 2 * kWarps),
                   static_cast<unsigned>(MostTiles(p.n, p.groups, kRows, p.offsets != nullptr)), 1};
   const size_t shared = sizeof(float) * kRows * kTileBlocks * kBlockStride;
-  switch (p.epilogue) {
-    case Epilogue::kStore:
-      return Launch(stream, grid, kWarps * kWarp, shared, FewRowsKernel<kDType, kRows, Epilogue::kStore>, a);
-    case Epilogue::kAdd:
-      return Launch(stream, grid, kWarps * kWarp, shared, FewRowsKernel<kDType, kRows, Epilogue::kAdd>, a);
-    case Epilogue::kSwiglu:
-      return Launch(stream, grid, kWarps * kWarp, shared, FewRowsKernel<kDType, kRows, Epilogue::kSwiglu>, a);
-  }
+  Launch(stream, grid, kWarps * kWarp, shared, FewRowsKernel<kDType, kRows>, a);
 }
 
 template <DType kDType>

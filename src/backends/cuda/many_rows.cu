@@ -118,7 +118,7 @@ __device__ void AddTiles(const SharedTiles& tiles, int row0, int column0, float 
 }
 
 /// Grid: x tiles of weight rows, y tiles of activation rows.
-template <DType kDType, Epilogue kEpilogue>
+template <DType kDType>
 __global__ void ManyRowsKernel(ProductArguments a) {
   GPTOSS_SHARED(SharedTiles, tiles);
   const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kTile, blockIdx.y);
@@ -140,7 +140,7 @@ __global__ void ManyRowsKernel(ProductArguments a) {
         const int64_t r = rows.begin + row0 + 16 * m + 8 * half + Lane() / 4;
         const int64_t row = first_row + column0 + 8 * n + 2 * (Lane() % 4);
         if (r >= rows.end || row >= a.rows) continue;
-        WritePair<kEpilogue>(a, rows.group, r, row, sums[m][n][2 * half], sums[m][n][2 * half + 1]);
+        WritePair(a, rows.group, r, row, sums[m][n][2 * half], sums[m][n][2 * half + 1]);
       }
     }
   }
@@ -151,14 +151,7 @@ void LaunchManyRows(Stream stream, const Product& p) {
   const ProductArguments a = ArgumentsOf(p);
   const dim3 grid{BlocksFor(p.weight.rows, kTile),
                   static_cast<unsigned>(MostTiles(p.n, p.groups, kTile, p.offsets != nullptr)), 1};
-  switch (p.epilogue) {
-    case Epilogue::kStore:
-      return Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType, Epilogue::kStore>, a);
-    case Epilogue::kAdd:
-      return Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType, Epilogue::kAdd>, a);
-    case Epilogue::kSwiglu:
-      return Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType, Epilogue::kSwiglu>, a);
-  }
+  Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType>, a);
 }
 
 }  // namespace

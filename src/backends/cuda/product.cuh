@@ -18,13 +18,25 @@ struct ProductArguments {
   const uint8_t* scales;
   int64_t rows, cols;
   const float* bias;
+  Epilogue epilogue;  // no template parameter: the branch costs nothing at the end of a row, each kernel compiles long
   float limit;
   float* y;
 };
 
 inline ProductArguments ArgumentsOf(const Product& p) {
-  return {p.x,           p.gather,      p.n,    p.offsets, p.groups, Bytes(p.weight.data), Bytes(p.weight.scales),
-          p.weight.rows, p.weight.cols, p.bias, p.limit,   p.y};
+  return {p.x,
+          p.gather,
+          p.n,
+          p.offsets,
+          p.groups,
+          Bytes(p.weight.data),
+          Bytes(p.weight.scales),
+          p.weight.rows,
+          p.weight.cols,
+          p.bias,
+          p.epilogue,
+          p.limit,
+          p.y};
 }
 
 /// Rows begin … end - 1 of group `group`; empty when there is nothing left to do.
@@ -70,19 +82,19 @@ inline int64_t MostTiles(int64_t n, int groups, int64_t tile_rows, bool grouped)
 }
 
 /// Results `first` and `second` of weight rows `row`, an even number, and `row` + 1, for row r of y.
-template <Epilogue kEpilogue>
-__device__ void WritePair(const ProductArguments& a, int group, int64_t r, int64_t row, float first, float second) {
+__device__ inline void WritePair(const ProductArguments& a, int group, int64_t r, int64_t row, float first,
+                                 float second) {
   if (a.bias != nullptr) {
     first += a.bias[group * a.rows + row];
     if (row + 1 < a.rows) second += a.bias[group * a.rows + row + 1];
   }
-  if constexpr (kEpilogue == Epilogue::kSwiglu) {
+  if (a.epilogue == Epilogue::kSwiglu) {
     a.y[r * (a.rows / 2) + row / 2] = Swiglu(first, second, a.limit);
     return;
   }
   float* y = a.y + r * a.rows + row;
-  y[0] = kEpilogue == Epilogue::kAdd ? y[0] + first : first;
-  if (row + 1 < a.rows) y[1] = kEpilogue == Epilogue::kAdd ? y[1] + second : second;
+  y[0] = a.epilogue == Epilogue::kAdd ? y[0] + first : first;
+  if (row + 1 < a.rows) y[1] = a.epilogue == Epilogue::kAdd ? y[1] + second : second;
 }
 
 }  // namespace gptoss::cuda

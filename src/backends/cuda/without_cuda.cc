@@ -3,10 +3,19 @@
 
 namespace gptoss {
 
-Result<Accelerator> OpenCuda(int, Precision) {
+namespace {
+
+Status Missing() {
   return Unsupported(
-      "this build has no CUDA backend: build it where CUDA 12.8 or newer is installed, with "
-      "-DGPTOSS_CUDA=ON, or compute on the CPU");
+      "this build has no CUDA backend: build it where CUDA 12.8 or newer is installed, or compute on the CPU");
 }
+
+}  // namespace
+
+std::string CudaVersion() { return ""; }
+
+Result<std::vector<GpuInfo>> ListGpus() { return Missing(); }
+
+Result<Accelerator> OpenCuda(int, Precision) { return Missing(); }
 
 }  // namespace gptoss
