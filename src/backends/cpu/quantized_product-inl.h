@@ -101,8 +101,8 @@ class Product {
         for (int64_t g = 0; g * kRowGroup < rows; ++g) {
           // Rearranged weights that are used once stay in the first-level cache if one buffer serves all groups.
           if (row == panel.first && begin == 0) groups[g] = Group(panel, g, scratch.panel[one_tile ? 0 : g]);
-          RunTile(groups[g], x, tokens, begin, std::min(step, x_.blocks - begin),
-                  one_tile ? Codes(FirstRow(panel, g + 1)) : nullptr, scratch.sums + g * kRowGroup);
+          RunTile(groups[g], x, tokens, begin, std::min(step, x_.blocks - begin), Ahead(panel, row + tokens, g, begin),
+                  scratch.sums + g * kRowGroup);
         }
       }
       for (int t = 0; t < tokens; ++t) {
@@ -121,6 +121,14 @@ class Product {
     const RowGroup part = {group.codes + begin * kRowGroup * Format::kBlockBytes,
                            group.scales + begin * kRowGroup * Format::kScaleBytes};
     kTiles[tokens - 1](part, x, count, ahead, sums);
+  }
+
+  /// What to fetch beside block `begin` of a group, by a tile that ends before output row `end`: the next group where
+  /// there is one tile, else, beside the last one, the same place of the next panel.
+  const uint8_t* Ahead(const Panel& panel, int64_t end, int64_t group, int64_t begin) const {
+    if (panel.end - panel.first <= kTileTokens) return Codes(FirstRow(panel, group + 1));
+    if (end < panel.end) return nullptr;
+    return Codes(FirstRow(panel, group + kPanelGroups)) + begin * kRowGroup * Format::kBlockBytes;
   }
 
   int64_t FirstRow(const Panel& panel, int64_t group) const {
