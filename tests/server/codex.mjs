@@ -1,6 +1,7 @@
 // Sessions of the Codex CLI against `gptoss serve`: codex.mjs GPTOSS CODEX [SESSIONS]
-// CODEX is the program of the npm package @openai/codex. The model is noise: it calls Codex's real tools with whatever
-// their schemas allow, in a sandbox that may write nothing, and a session ends with its first answer.
+// CODEX is the program of the npm package @openai/codex. The model is noise: made to begin with a call, it calls
+// Codex's real tools with whatever their schemas allow, in a sandbox that may write nothing, and a session ends with its
+// first answer.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,12 +22,24 @@ const limits = {
   text: { format: { type: 'json_schema', name: 'answer', schema: { type: 'object', additionalProperties: false,
     required: ['answer'], properties: { answer: { type: 'string', maxLength: 40 } } } } },
 };
+/** Noise hardly ever calls a tool of its own accord: each session's first turn must. */
+const results = new Map(); // of tools, by the id of their call: what Codex sent back
+function limited(body) {
+  const items = Array.isArray(body.input) ? body.input : [];
+  const called = items.some((item) => item.type?.endsWith('_call_output'));
+  for (const { type, call_id, output } of items) {
+    if (!type?.endsWith('_call_output')) continue;
+    const { name } = items.find((item) => item.call_id === call_id && !item.type.endsWith('_output'));
+    results.set(call_id, `${name} gave ${JSON.stringify(output).slice(0, 80)}`);
+  }
+  return { ...body, ...limits, ...(body.tools?.length && !called ? { tool_choice: 'required' } : {}) };
+}
 const proxy = createServer((request, response) => {
   const parts = [];
   request.on('data', (bytes) => parts.push(bytes));
   request.on('end', async () => {
     const text = Buffer.concat(parts).toString();
-    const body = text ? JSON.stringify({ ...JSON.parse(text), ...limits }) : undefined;
+    const body = text ? JSON.stringify(limited(JSON.parse(text))) : undefined;
     const answer = await fetch(server.url + request.url, { method: request.method, body, headers: { 'content-type': 'application/json' } });
     response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') });
     for await (const bytes of answer.body) response.write(bytes);
@@ -60,7 +73,11 @@ stream_max_retries = 0
   });
 }
 
-let calls = 0;
+const describe = (item) => {
+  const text = item.command ?? item.message ?? item.text ?? item.tool ?? '';
+  return `${item.type} ${JSON.stringify(text.length > 60 ? text.slice(0, 60) + '…' : text)}`;
+};
+
 for (let i = 0; i < Number(sessions); i++) {
   // Codex refuses a home below the folder for temporary files.
   const root = join(homedir(), '.cache', `gptoss-codex-${process.pid}-${i}`);
@@ -71,11 +88,12 @@ for (let i = 0; i < Number(sessions); i++) {
   const { code, err, events } = await session(home, work);
   const types = events.map((event) => event.type);
   const items = events.filter((event) => event.type === 'item.completed').map((event) => event.item);
-  calls += items.filter((item) => !['agent_message', 'reasoning', 'error'].includes(item.type)).length;
   assert.equal(code, 0, err);
   assert.ok(types.includes('turn.completed'), JSON.stringify(events.slice(-3)));
   assert.ok(!types.includes('turn.failed'));
-  console.log(`ok      session ${i + 1}: ${items.map((item) => item.type).join(' ')}`);
+  console.log(`ok      session ${i + 1}: ${items.map(describe).join(', ')}`);
 }
-console.log(`${sessions} sessions, ${calls} calls of tools`);
+assert.ok(results.size >= Number(sessions), 'each session has a call with its result');
+for (const result of results.values()) console.log(`        ${result}`);
+console.log(`${sessions} sessions, ${results.size} calls of tools`);
 process.exit(0);
