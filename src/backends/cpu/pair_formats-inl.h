@@ -5,7 +5,6 @@
 // again: the whole sum fits 16 bits, so it may wrap on the way.
 // Q8_0: bytes are widened to 16 bits and multiplied with the 16-bit activations.
 
-#include <array>
 #include <cstdint>
 
 #include "backends/cpu/quantize-inl.h"
@@ -24,10 +23,6 @@ namespace gptoss::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
-
-/// Codes as twice their values (tensor/mxfp4.h) plus kCodeOffset.
-inline constexpr int kCodeOffset = 12;
-inline constexpr std::array<int8_t, 16> kOffsetCodes = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 /// Sums of the products of pairs of bytes, as 16-bit integers: `a` in [0, 24], `x` signed. For vectors of 128 and 256
 /// bits.
@@ -91,12 +86,9 @@ struct Mxfp4Pairs : Mxfp4Weights {
   static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT codes, const ActivationBlock* const (&x)[kTokens],
                              V32 (&sums)[kTokens]) {
     const D8 d8;
-    const DU8 du8;
     const D16 d16;
-    const DU16 du16;
     const D32 d32;
-    const V8 table = hn::LoadDup128(d8, kOffsetCodes.data());
-    const auto nibble = hn::Set(du8, 15);
+    const V8 table = hn::LoadDup128(d8, kCodes<kCodeOffset>.data());
     V16 high[kTokens], low[kTokens];
     for (int t = 0; t < kTokens; ++t) {
       high[t] = hn::BitCast(d16, hn::Set(d32, x[t]->offsets[0]));
@@ -105,19 +97,16 @@ struct Mxfp4Pairs : Mxfp4Weights {
     // Not unrolled: g++ 12 would move all multiplications ahead and spill their results, at half the speed.
 #pragma GCC unroll 1
     for (int j = 0; j < 4; ++j) {
-      const auto bytes = hn::LoadU(du8, codes + j * kRowGroup * 4);
-      const auto upper = hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(du16, bytes)));
-      const V8 even = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(bytes, nibble)));
-      const V8 odd = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(upper, nibble)));
+      const WeightPair w = LoadCodes(codes, j, table);
       for (int t = 0; t < kTokens; ++t) {
         const int32_t* words = x[t]->words + 4 * j;
-        const auto add = [&](V16& sum, V8 w, int32_t word) HWY_ATTR {
-          sum = hn::Add(sum, MultiplyBytePairs(w, hn::BitCast(d8, hn::Set(d32, word))));
+        const auto add = [&](V16& sum, V8 weights, int32_t word) HWY_ATTR {
+          sum = hn::Add(sum, MultiplyBytePairs(weights, hn::BitCast(d8, hn::Set(d32, word))));
         };
-        add(high[t], even, words[0]);
-        add(high[t], odd, words[1]);
-        add(low[t], even, words[2]);
-        add(low[t], odd, words[3]);
+        add(high[t], w.first, words[0]);
+        add(high[t], w.second, words[1]);
+        add(low[t], w.first, words[2]);
+        add(low[t], w.second, words[3]);
       }
     }
     for (int t = 0; t < kTokens; ++t) {

@@ -12,6 +12,7 @@
 // flags, and the linker must not give one the other's code.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 
@@ -134,6 +135,34 @@ struct Mxfp4Weights {
     return hn::BitCast(DF(), hn::Max(bits, hn::Set(di, 0x00400000)));
   }
 };
+
+/// What codes carry where they must not be negative.
+inline constexpr int kCodeOffset = 12;
+
+/// Codes as twice their values, plus an offset.
+template <int kOffset>
+inline constexpr std::array<int8_t, 16> kCodes = [] {
+  std::array<int8_t, 16> codes = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+  for (int8_t& code : codes) code = static_cast<int8_t>(code + kOffset);
+  return codes;
+}();
+
+/// Two vectors of weights.
+struct WeightPair {
+  V8 first, second;
+};
+
+/// The even and the odd columns of the rows' bytes number 4 j … 4 j + 3, as `table` has them.
+HWY_INLINE WeightPair LoadCodes(const uint8_t* HWY_RESTRICT codes, int j, V8 table) {
+  const D8 d8;
+  const DU8 du8;
+  const DU16 du16;
+  const auto nibble = hn::Set(du8, 15);
+  const auto bytes = hn::LoadU(du8, codes + j * kRowGroup * 4);
+  const auto upper = hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(du16, bytes)));
+  return {hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(bytes, nibble))),
+          hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(upper, nibble)))};
+}
 
 /// How Q8_0 lies in memory.
 struct Q8Weights {

@@ -8,8 +8,8 @@
 // Sources: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPDPBUSD; Arm Architecture Reference
 // Manual for A-profile, SDOT (vector).
 
-#include <array>
 #include <cstdint>
+#include <type_traits>
 
 #include "backends/cpu/quantize-inl.h"
 
@@ -89,66 +89,55 @@ struct ProcessorByteDots {
 
 #endif
 
-/// Minus `offset` times the sum of a block's activations; |result| <= 128 * 32 * 32639 < 2^27.
-inline int32_t OffsetSum(const int16_t* HWY_RESTRICT block, int32_t offset) {
+/// Stores a block's bytes, eight activations in the order `from` at a time, and what sums start from where weights
+/// carry `offset`: its magnitude is at most 128 * 32 * 32639 < 2^27.
+inline void ArrangeBytes(const int16_t* HWY_RESTRICT block, const int8_t* from, int32_t offset, ActivationBlock* out) {
   int32_t sum = 0;
+  for (int j = 0; j < 4; ++j) StoreBytes(block + 8 * j, from, out->words + 4 * j);
   for (int i = 0; i < kBlockSize; ++i) sum += block[i];
-  return -offset * sum;
+  out->offsets[0] = -offset * sum;
+  out->offsets[1] = 0;
 }
 
-/// 256 high + low.
-template <int kTokens>
-HWY_INLINE void JoinBytes(const V32 (&high)[kTokens], const V32 (&low)[kTokens], V32 (&sums)[kTokens]) {
-  for (int t = 0; t < kTokens; ++t) sums[t] = hn::Add(hn::ShiftLeft<8>(high[t]), low[t]);
+/// Sums over one block, in four steps: load(j) gives the weights that step j multiplies with its first and second words
+/// of high bytes, and with those of low bytes.
+template <class ByteDots, int kTokens, class Load>
+HWY_INLINE void SumBlock(const ActivationBlock* const (&x)[kTokens], const Load& load, V32 (&sums)[kTokens]) {
+  const D32 d32;
+  V32 high[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    high[t] = hn::Zero(d32);
+    sums[t] = hn::Set(d32, x[t]->offsets[0]);
+  }
+#pragma GCC unroll 1
+  for (int j = 0; j < 4; ++j) {
+    const WeightPair w = load(j);
+    for (int t = 0; t < kTokens; ++t) {
+      const int32_t* words = x[t]->words + 4 * j;
+      high[t] = ByteDots::Add(ByteDots::Add(high[t], w.first, words), w.second, words + 1);
+      sums[t] = ByteDots::Add(ByteDots::Add(sums[t], w.first, words + 2), w.second, words + 3);
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) sums[t] = hn::Add(hn::ShiftLeft<8>(high[t]), sums[t]);
 }
 
 template <class ByteDots>
 struct Mxfp4Bytes : Mxfp4Weights {
-  static constexpr int kOffset = ByteDots::kUnsignedWeights ? 12 : 0;
-
-  /// Twice the values of the codes, plus kOffset.
-  static constexpr std::array<int8_t, 16> kCodes = [] {
-    std::array<int8_t, 16> codes = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    for (int8_t& code : codes) code = static_cast<int8_t>(code + kOffset);
-    return codes;
-  }();
+  static constexpr int kOffset = ByteDots::kUnsignedWeights ? kCodeOffset : 0;
 
   /// For each 4 bytes of a row's codes the high bytes of the activations of the low nibbles, of the high nibbles, then
   /// the low bytes of both.
   static void Arrange(const int16_t* HWY_RESTRICT block, ActivationBlock* out) {
-    for (int j = 0; j < 4; ++j) StoreBytes(block + 8 * j, kMxfp4Order, out->words + 4 * j);
-    out->offsets[0] = OffsetSum(block, kOffset);
-    out->offsets[1] = 0;
+    ArrangeBytes(block, kMxfp4Order, kOffset, out);
   }
 
   /// As Mxfp4Pairs::Dot.
   template <int kTokens>
   static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT codes, const ActivationBlock* const (&x)[kTokens],
                              V32 (&sums)[kTokens]) {
-    const D8 d8;
-    const DU8 du8;
-    const DU16 du16;
-    const D32 d32;
-    const V8 table = hn::LoadDup128(d8, kCodes.data());
-    const auto nibble = hn::Set(du8, 15);
-    V32 high[kTokens], low[kTokens];
-    for (int t = 0; t < kTokens; ++t) {
-      high[t] = hn::Zero(d32);
-      low[t] = hn::Set(d32, x[t]->offsets[0]);
-    }
-#pragma GCC unroll 1
-    for (int j = 0; j < 4; ++j) {
-      const auto bytes = hn::LoadU(du8, codes + j * kRowGroup * 4);
-      const auto upper = hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(du16, bytes)));
-      const V8 even = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(bytes, nibble)));
-      const V8 odd = hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(upper, nibble)));
-      for (int t = 0; t < kTokens; ++t) {
-        const int32_t* words = x[t]->words + 4 * j;
-        high[t] = ByteDots::Add(ByteDots::Add(high[t], even, words), odd, words + 1);
-        low[t] = ByteDots::Add(ByteDots::Add(low[t], even, words + 2), odd, words + 3);
-      }
-    }
-    JoinBytes(high, low, sums);
+    const V8 table = hn::LoadDup128(D8(), kCodes<kOffset>.data());
+    SumBlock<ByteDots>(
+        x, [&](int j) HWY_ATTR { return LoadCodes(codes, j, table); }, sums);
   }
 };
 
@@ -159,37 +148,21 @@ struct Q8Bytes : Q8Weights {
   /// For each 8 weights the high bytes of the first four activations and of the others, then the low bytes.
   static void Arrange(const int16_t* HWY_RESTRICT block, ActivationBlock* out) {
     static constexpr int8_t kOrder[16] = {1, 3, 5, 7, 9, 11, 13, 15, 0, 2, 4, 6, 8, 10, 12, 14};
-    for (int j = 0; j < 4; ++j) StoreBytes(block + 8 * j, kOrder, out->words + 4 * j);
-    out->offsets[0] = OffsetSum(block, kOffset);
-    out->offsets[1] = 0;
+    ArrangeBytes(block, kOrder, kOffset, out);
   }
 
   /// As Q8Pairs::Dot.
   template <int kTokens>
   static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT quants, const ActivationBlock* const (&x)[kTokens],
                              V32 (&sums)[kTokens]) {
-    const D8 d8;
-    const DU8 du8;
-    const D32 d32;
-    const auto offset = hn::Set(du8, static_cast<uint8_t>(kOffset));
-    const auto load = [&](int64_t i) HWY_ATTR {
-      return hn::BitCast(d8, hn::Xor(hn::LoadU(du8, quants + i * kRowGroup * 4), offset));
+    const auto load = [&](int j) HWY_ATTR {
+      const DU8 du8;
+      const auto offset = hn::Set(du8, static_cast<uint8_t>(kOffset));
+      const uint8_t* from = quants + 2 * j * kRowGroup * 4;
+      return WeightPair{hn::BitCast(D8(), hn::Xor(hn::LoadU(du8, from), offset)),
+                        hn::BitCast(D8(), hn::Xor(hn::LoadU(du8, from + kRowGroup * 4), offset))};
     };
-    V32 high[kTokens], low[kTokens];
-    for (int t = 0; t < kTokens; ++t) {
-      high[t] = hn::Zero(d32);
-      low[t] = hn::Set(d32, x[t]->offsets[0]);
-    }
-#pragma GCC unroll 1
-    for (int j = 0; j < 4; ++j) {
-      const V8 first = load(2 * j), second = load(2 * j + 1);
-      for (int t = 0; t < kTokens; ++t) {
-        const int32_t* words = x[t]->words + 4 * j;
-        high[t] = ByteDots::Add(ByteDots::Add(high[t], first, words), second, words + 1);
-        low[t] = ByteDots::Add(ByteDots::Add(low[t], first, words + 2), second, words + 3);
-      }
-    }
-    JoinBytes(high, low, sums);
+    SumBlock<ByteDots>(x, load, sums);
   }
 };
 
