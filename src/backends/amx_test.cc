@@ -62,18 +62,9 @@ std::vector<AmxParam> Tables() {
 
 std::string AmxTableName(const testing::TestParamInfo<AmxParam>& info) { return info.param.name; }
 
-class AmxTest : public testing::TestWithParam<AmxParam> {
+class AmxTest : public testing::TestWithParam<AmxParam>, protected OpsRunner {
  protected:
   const Ops& ops() const { return *GetParam().ops; }
-  std::vector<float> Linear(const Ops& table, const std::vector<float>& x, int64_t n, const WeightMatrix& w,
-                            const float* bias) {
-    std::vector<float> y(n * w.rows, -1.0f);
-    table.linear(context_, {x.data(), n, w, bias, false, y.data()});
-    return y;
-  }
-  ThreadPool pool_{2};
-  ScratchArena scratch_;
-  ExecContext context_{pool_, scratch_};
 };
 
 TEST_P(AmxTest, ProductsAreTheReferencesWithinTheRoundings) {

@@ -37,17 +37,7 @@ std::vector<DotParam> DotTables() {
 
 std::string DotTableName(const testing::TestParamInfo<DotParam>& info) { return info.param.name; }
 
-class DotTest : public testing::TestWithParam<DotParam> {
- protected:
-  std::vector<float> Linear(const Ops& table, const std::vector<float>& x, int64_t n, const WeightMatrix& w) {
-    std::vector<float> y(n * w.rows, -1.0f);
-    table.linear(context_, {x.data(), n, w, nullptr, false, y.data()});
-    return y;
-  }
-  ThreadPool pool_{2};
-  ScratchArena scratch_;
-  ExecContext context_{pool_, scratch_};
-};
+class DotTest : public testing::TestWithParam<DotParam>, protected OpsRunner {};
 
 TEST_P(DotTest, GivesTheBitsOfPairs) {
   for (const DType dtype : {DType::kMxfp4, DType::kQ8_0}) {
@@ -55,7 +45,7 @@ TEST_P(DotTest, GivesTheBitsOfPairs) {
       const OwnedMatrix w = RandomMatrix(dtype, 1, 43, cols, 1);
       for (const int64_t n : {1, 2, 3, 4, 9}) {
         const std::vector<float> x = RandomFloats(n * cols, static_cast<uint64_t>(n));
-        EXPECT_EQ(Linear(*GetParam().dots, x, n, w.view), Linear(*GetParam().pairs, x, n, w.view))
+        EXPECT_EQ(Linear(*GetParam().dots, x, n, w.view, nullptr), Linear(*GetParam().pairs, x, n, w.view, nullptr))
             << DTypeName(dtype) << " " << cols << " " << n;
       }
     }
@@ -74,9 +64,9 @@ TEST_P(DotTest, LargestSumsDoNotOverflow) {
     for (const float x : {1.0f, -1.0f}) {
       const std::vector<float> row(cols, x);
       for (const OwnedMatrix* w : {&mxfp4, &q8}) {
-        const std::vector<float> want = Linear(ReferenceOps(), row, 1, w->view);
-        const std::vector<float> got = Linear(*GetParam().dots, row, 1, w->view);
-        EXPECT_EQ(got, Linear(*GetParam().pairs, row, 1, w->view));
+        const std::vector<float> want = Linear(ReferenceOps(), row, 1, w->view, nullptr);
+        const std::vector<float> got = Linear(*GetParam().dots, row, 1, w->view, nullptr);
+        EXPECT_EQ(got, Linear(*GetParam().pairs, row, 1, w->view, nullptr));
         const std::vector<float> values = Decoded(w->view, 1);
         for (int64_t r = 0; r < rows; ++r) {
           EXPECT_NEAR(got[r], want[r], DotTolerance(values.data() + r * cols, row.data(), cols, true))

@@ -35,17 +35,28 @@ inline std::string TableName(const testing::TestParamInfo<TableParam>& info) {
   return info.param.target + (info.param.precision == Precision::kExact ? "_exact" : "_fast");
 }
 
-/// A pool, scratch memory and the table under test.
-class BackendTest : public testing::TestWithParam<TableParam> {
+/// A pool and scratch memory.
+class OpsRunner {
+ protected:
+  std::vector<float> Linear(const Ops& table, const std::vector<float>& x, int64_t n, const WeightMatrix& w,
+                            const float* bias) {
+    std::vector<float> y(n * w.rows, -1.0f);
+    table.linear(context_, {x.data(), n, w, bias, false, y.data()});
+    return y;
+  }
+  ThreadPool pool_{2};
+  ScratchArena scratch_;
+  ExecContext context_{pool_, scratch_};
+};
+
+/// With the table under test.
+class BackendTest : public testing::TestWithParam<TableParam>, protected OpsRunner {
  protected:
   void SetUp() override {
     if (const std::string why = WhyNotHere(); !why.empty()) GTEST_SKIP() << why;
   }
   const Ops& ops() const { return TableOf(GetParam()); }
   bool fast() const { return GetParam().precision == Precision::kFast; }
-  ThreadPool pool_{2};
-  ScratchArena scratch_;
-  ExecContext context_{pool_, scratch_};
 };
 
 /// Values in (-1, 1) with a few that are much larger, as activations have.

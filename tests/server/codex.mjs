@@ -22,17 +22,16 @@ const limits = {
   text: { format: { type: 'json_schema', name: 'answer', schema: { type: 'object', additionalProperties: false,
     required: ['answer'], properties: { answer: { type: 'string', maxLength: 40 } } } } },
 };
-/** Noise hardly ever calls a tool of its own accord: each session's first turn must. */
 const results = new Map(); // of tools, by the id of their call: what Codex sent back
+/** Noise hardly ever calls a tool of its own accord: each session's first turn must. */
 function limited(body) {
   const items = Array.isArray(body.input) ? body.input : [];
-  const called = items.some((item) => item.type?.endsWith('_call_output'));
-  for (const { type, call_id, output } of items) {
-    if (!type?.endsWith('_call_output')) continue;
+  const outputs = items.filter((item) => item.type?.endsWith('_call_output'));
+  for (const { call_id, output } of outputs) {
     const { name } = items.find((item) => item.call_id === call_id && !item.type.endsWith('_output'));
     results.set(call_id, `${name} gave ${JSON.stringify(output).slice(0, 80)}`);
   }
-  return { ...body, ...limits, ...(body.tools?.length && !called ? { tool_choice: 'required' } : {}) };
+  return { ...body, ...limits, ...(body.tools?.length && outputs.length === 0 ? { tool_choice: 'required' } : {}) };
 }
 const proxy = createServer((request, response) => {
   const parts = [];

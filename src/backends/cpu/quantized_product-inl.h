@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <vector>
 
 #include "backends/cpu/epilogue-inl.h"
@@ -89,7 +88,7 @@ class Product {
 
   void Run(const Panel& panel, const ProductScratch& scratch) const {
     const int64_t rows = panel.row_end - panel.row_begin;
-    const bool one_tile = panel.end - panel.first <= kTileTokens;
+    const bool one_tile = IsOneTile(panel);
     RowGroup groups[kPanelGroups];
     for (int64_t row = panel.first; row < panel.end; row += kTileTokens) {
       const int tokens = static_cast<int>(std::min<int64_t>(kTileTokens, panel.end - row));
@@ -112,6 +111,8 @@ class Product {
   }
 
  private:
+  static bool IsOneTile(const Panel& panel) { return panel.end - panel.first <= kTileTokens; }
+
   /// Blocks begin … begin + count - 1 of one group and tile.
   void RunTile(const RowGroup& group, const ActivationBlock* const* rows, int tokens, int64_t begin, int64_t count,
                const uint8_t* ahead, float* sums) const {
@@ -126,7 +127,7 @@ class Product {
   /// What to fetch beside block `begin` of a group, by a tile that ends before output row `end`: the next group where
   /// there is one tile, else, beside the last one, the same place of the next panel.
   const uint8_t* Ahead(const Panel& panel, int64_t end, int64_t group, int64_t begin) const {
-    if (panel.end - panel.first <= kTileTokens) return Codes(FirstRow(panel, group + 1));
+    if (IsOneTile(panel)) return Codes(FirstRow(panel, group + 1));
     if (end < panel.end) return nullptr;
     return Codes(FirstRow(panel, group + kPanelGroups)) + begin * kRowGroup * Format::kBlockBytes;
   }
