@@ -85,6 +85,7 @@ const AttentionShape kShapes[] = {
     {112, 2, 16, 0, {{33, 3}}},             // more heads per kv head than one tile has
     {4, 2, 64, 0, {{2100, 1}, {1023, 2}}},  // several parts
     {2, 1, 64, 0, {{0, 1100}}},
+    {4, 1, 10, 0, {{40, 1}}},  // channels that are no multiple of eight
 };
 
 using AttentionTest = BackendTest;

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "backends/cpu/kernels.h"
@@ -214,6 +215,75 @@ void Softmax(const Scratch& s, int queries, int position, bool masked, const Sta
   }
 }
 
+/// Two BF16 values side by side, in all lanes.
+HWY_INLINE hn::Vec<hn::Repartition<uint32_t, D>> PairOf(const uint16_t* values) {
+  uint32_t pair;
+  std::memcpy(&pair, values, sizeof(pair));
+  return hn::Set(hn::Repartition<uint32_t, D>(), pair);
+}
+
+/// As floats, the value at the lower address and the one after it.
+HWY_INLINE V First(hn::Vec<hn::Repartition<uint32_t, D>> pair) { return hn::BitCast(D(), hn::ShiftLeft<16>(pair)); }
+HWY_INLINE V Second(hn::Vec<hn::Repartition<uint32_t, D>> pair) {
+  return hn::BitCast(D(), hn::And(pair, hn::Set(hn::Repartition<uint32_t, D>(), 0xFFFF0000u)));
+}
+
+/// Scores when one vector holds all queries, as in decoding: K is then read once as BF16 and not widened before. Each
+/// round fetches as many bytes from `next`, the block that follows, as it reads. The same sums as Scores, bit by bit.
+template <int kHeadDim>
+void NarrowScores(const uint16_t* k, const uint16_t* next, const float* q, int any_head_dim, float* scores) {
+  constexpr int kRows = kBroadcastRows<1>;
+  const D d;
+  const int lanes = static_cast<int>(hn::Lanes(d)), head_dim = kHeadDim == 0 ? any_head_dim : kHeadDim;
+  for (int key = 0; key < kKvBlockSize; key += kRows) {
+    V sums[kRows];
+    std::fill_n(sums, kRows, hn::Zero(d));
+    for (int c = 0; c < head_dim; c += 2) {
+      hwy::Prefetch(next + key * head_dim + c * kRows);
+      const V q0 = hn::Load(d, q + c * lanes), q1 = hn::Load(d, q + (c + 1) * lanes);
+      for (int r = 0; r < kRows; ++r) {
+        const auto pair = PairOf(k + (key + r) * head_dim + c);
+        sums[r] = hn::MulAdd(Second(pair), q1, hn::MulAdd(First(pair), q0, sums[r]));
+      }
+    }
+    for (int r = 0; r < kRows; ++r) hn::Store(sums[r], d, scores + (key + r) * lanes);
+  }
+}
+
+/// AddValues in the same way, for kChannels channels.
+template <int kChannels>
+HWY_INLINE void AddNarrowChannels(const uint16_t* v, const uint16_t* next, const float* weights, V factor, int head_dim,
+                                  float* values) {
+  const D d;
+  const int lanes = static_cast<int>(hn::Lanes(d));
+  V sums[kChannels];
+  for (int r = 0; r < kChannels; ++r) sums[r] = hn::Mul(hn::Load(d, values + r * lanes), factor);
+  for (int key = 0; key < kKvBlockSize; ++key) {
+    hwy::Prefetch(next + key * kChannels);
+    const V weight = hn::Load(d, weights + key * lanes);
+    for (int r = 0; r < kChannels; r += 2) {
+      const auto pair = PairOf(v + key * head_dim + r);
+      sums[r] = hn::MulAdd(First(pair), weight, sums[r]);
+      sums[r + 1] = hn::MulAdd(Second(pair), weight, sums[r + 1]);
+    }
+  }
+  for (int r = 0; r < kChannels; ++r) hn::Store(sums[r], d, values + r * lanes);
+}
+
+void AddNarrowValues(const uint16_t* v, const uint16_t* next, const float* weights, const float* factors, int head_dim,
+                     float* values) {
+  const D d;
+  const V factor = hn::Load(d, factors);
+  const auto add = [&]<int kChannels>(int c) HWY_ATTR {
+    AddNarrowChannels<kChannels>(v + c, next + c * kKvBlockSize, weights, factor, head_dim,
+                                 values + c * static_cast<int>(hn::Lanes(d)));
+  };
+  constexpr int kMost = kBroadcastRows<1>;
+  int c = 0;
+  for (; c + kMost <= head_dim; c += kMost) add.template operator()<kMost>(c);
+  for (; c < head_dim; c += 2) add.template operator()<2>(c);
+}
+
 /// The work on one item with what it needs of the arguments.
 class TileRunner {
  public:
@@ -224,7 +294,9 @@ class TileRunner {
         span_(args.sequences[item.sequence]),
         heads_(item.head_end - item.head_begin),
         count_((item.row_end - item.row_begin) * heads_),
-        queries_(PadToLanes(count_)) {
+        queries_(PadToLanes(count_)),
+        narrow_(args.kv.dtype == DType::kBF16 && queries_ == static_cast<int>(hn::Lanes(D())) &&
+                args.head_dim % 2 == 0) {
     LoadQueries();
   }
 
@@ -241,10 +313,18 @@ class TileRunner {
       const int position = block * kKvBlockSize;
       const int64_t index = index_of(block), next = (block + 1) * kKvBlockSize < end ? index_of(block + 1) : index;
       const bool masked = position < first_seen_by_all_ || position + kKvBlockSize - 1 > last_seen_by_all_;
-      const auto scores = args_.head_dim == kUsualHeadDim ? &Scores<kUsualHeadDim> : &Scores<0>;
-      scores(Widen(args_.kv.k, index, next), s_.q, queries_, args_.head_dim, s_.scores);
-      Softmax(s_, queries_, position, masked, state);
-      AddValues(Widen(args_.kv.v, index, next), s_.scores, s_.factors, queries_, args_.head_dim, state.values);
+      if (narrow_) {
+        const uint16_t *k = Bf16(args_.kv.k), *v = Bf16(args_.kv.v);
+        const auto scores = args_.head_dim == kUsualHeadDim ? &NarrowScores<kUsualHeadDim> : &NarrowScores<0>;
+        scores(k + index, k + next, s_.q, args_.head_dim, s_.scores);
+        Softmax(s_, queries_, position, masked, state);
+        AddNarrowValues(v + index, v + next, s_.scores, s_.factors, args_.head_dim, state.values);
+      } else {
+        const auto scores = args_.head_dim == kUsualHeadDim ? &Scores<kUsualHeadDim> : &Scores<0>;
+        scores(Widen(args_.kv.k, index, next), s_.q, queries_, args_.head_dim, s_.scores);
+        Softmax(s_, queries_, position, masked, state);
+        AddValues(Widen(args_.kv.v, index, next), s_.scores, s_.factors, queries_, args_.head_dim, state.values);
+      }
     }
   }
 
@@ -292,16 +372,18 @@ class TileRunner {
   /// fetched meanwhile: blocks of one head lie apart, so that the hardware does not see them coming.
   const float* Widen(const std::byte* cache, int64_t index, int64_t next) const {
     if (args_.kv.dtype == DType::kF32) return reinterpret_cast<const float*>(cache) + index;
-    const uint16_t* values = reinterpret_cast<const uint16_t*>(cache);
-    UnpackBf16(values + index, int64_t{kKvBlockSize} * args_.head_dim, s_.widened, next - index);
+    UnpackBf16(Bf16(cache) + index, int64_t{kKvBlockSize} * args_.head_dim, s_.widened, next - index);
     return s_.widened;
   }
+
+  static const uint16_t* Bf16(const std::byte* cache) { return reinterpret_cast<const uint16_t*>(cache); }
 
   const AttentionArgs& args_;
   const Item& item_;
   const Scratch& s_;
   const SequenceSpan& span_;
   int heads_, count_, queries_;
+  bool narrow_;  // one vector holds all queries, and the cache is BF16
   int lowest_key_ = 0, highest_key_ = 0, first_seen_by_all_ = 0, last_seen_by_all_ = 0;
 };
 
