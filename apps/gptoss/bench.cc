@@ -74,6 +74,9 @@ void RegisterBench(CLI::App& app, int* exit_code) {
   list("--prompt", &flags->plan.prompts, 1, 1 << 24, "Prompt tokens of each sequence; several: 32,512,2048");
   list("--context", &flags->plan.contexts, 0, 1 << 24,
        "Tokens already in the cache before the prompt; several: 0,8192");
+  command->add_flag(
+      "--noise-context", flags->plan.noise_context,
+      "Fill the context with random keys and values: the same work for a step, and no wait for long ones");
   list("--batch", &flags->plan.batches, 1, 1023, "Sequences decoded together; several: 1,8");
   command->add_option("--gen", flags->plan.gen, "Decode steps")->check(CLI::Range(1, 1 << 20))->capture_default_str();
   command->add_option("--repeat", flags->plan.repeat, "Repetitions; medians are reported")
@@ -87,7 +90,8 @@ void RegisterBench(CLI::App& app, int* exit_code) {
   command->footer(
       "Every combination of prompt, context and batch is measured.\n"
       "Examples:\n  gptoss bench --model gpt-oss-20b --prompt 512 --gen 64\n"
-      "  gptoss bench --model gpt-oss-20b --prompt 32,512 --context 0,8192 --batch 1,8 --profile");
+      "  gptoss bench --model gpt-oss-20b --prompt 32,512 --context 0,8192 --batch 1,8 --profile\n"
+      "  gptoss bench --model gpt-oss-20b --prompt 32 --context 0,32768,131072 --noise-context");
   command->callback([flags, exit_code] { *exit_code = RunBench(*flags); });
 }
 

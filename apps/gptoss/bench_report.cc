@@ -89,6 +89,7 @@ Json BenchJson(const ModelSession& session, const BenchPlan& plan, const BenchSe
       {"prompt", first["prompt"]},
       {"batch", first["batch"]},
       {"context", first["context"]},
+      {"noise_context", plan.noise_context},
       {"repeat", plan.repeat},
       {"load_s", SpreadOf(setting.load_s).median},
       {"load", SpreadJson(setting.load_s)},

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "base/rng.h"
+#include "tensor/float_convert.h"
 
 namespace gptoss::cli {
 namespace {
@@ -15,7 +18,20 @@ double SecondsSince(Clock::time_point start) { return std::chrono::duration<doub
 /// Steps before those that are timed, so that caches and threads are warm.
 constexpr int kWarmSteps = 2;
 
-constexpr uint64_t kContextStream = 1, kPromptStream = 2, kStepStream = 3;
+constexpr uint64_t kContextStream = 1, kPromptStream = 2, kStepStream = 3, kNoiseStream = 4;
+
+/// Bytes of a cache of `dtype`, kF32 or kBF16, whose values lie between -1 and 1.
+std::vector<std::byte> Noise(uint64_t size, DType dtype) {
+  const RandomStream random(20, kNoiseStream);
+  std::vector<std::byte> bytes(size);
+  const uint64_t width = RowBytes(dtype, 1);
+  for (uint64_t at = 0; at < size; at += width) {
+    const float value = std::ldexp(static_cast<float>(random.Word(at) >> 40), -23) - 1.0f;
+    const uint16_t half = F32ToBf16(value);
+    std::memcpy(bytes.data() + at, dtype == DType::kF32 ? static_cast<const void*>(&value) : &half, width);
+  }
+  return bytes;
+}
 
 double Sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
@@ -68,12 +84,28 @@ void BenchRunner::AppendRandom(Sequence& sequence, int count, uint64_t stream) {
 
 Status BenchRunner::FillContext(int context) {
   for (size_t s = 0; s < sequences_.size(); ++s) {
+    if (plan_.noise_context) sequences_[s] = session_.runner->NewSequence();
     Sequence& sequence = *sequences_[s];
     const auto held = static_cast<int>(sequence.tokens().size());
     if (held < context) AppendRandom(sequence, context - held, kContextStream << 32 | s << 16 | (context & 0xffff));
+    if (plan_.noise_context) GPTOSS_RETURN_IF_ERROR(FillWithNoise(sequence, context));
     GPTOSS_RETURN_IF_ERROR(session_.runner->Compute(sequence, context, nullptr));
   }
   return Status();
+}
+
+Status BenchRunner::FillWithNoise(Sequence& sequence, int context) {
+  ModelRunner& runner = *session_.runner;
+  return runner.Restore(sequence, context, {}, [&] {
+    for (const KvGroup group : {KvGroup::kSliding, KvGroup::kFull}) {
+      const std::vector<std::byte> block = Noise(runner.BlockBytes(group), runner.options().kv_dtype);
+      const std::span<const int32_t> blocks = sequence.blocks(group);
+      for (size_t entry = 0; entry < blocks.size(); ++entry) {
+        if (blocks[entry] != BlockTable::kReleased) runner.WriteBlock(sequence, group, static_cast<int>(entry), block);
+      }
+    }
+    return Status();
+  });
 }
 
 Status BenchRunner::Measure(BenchRun* run, const std::function<void()>& on_repetition) {

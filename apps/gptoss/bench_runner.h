@@ -14,6 +14,7 @@ namespace gptoss::cli {
 struct BenchPlan {
   std::vector<int> prompts = {512}, contexts = {0}, batches = {1};
   int gen = 64, repeat = 3;
+  bool noise_context = false;  // random keys and values instead of those of tokens: the same work, and no wait
 
   int longest() const;  // positions of one sequence at most
   int most_sequences() const;
@@ -42,6 +43,7 @@ class BenchRunner {
  private:
   BenchRunner(ModelSession& session, const BenchPlan& plan) : session_(session), plan_(plan) {}
   Status FillContext(int context);
+  Status FillWithNoise(Sequence& sequence, int context);
   Status Measure(BenchRun* run, const std::function<void()>& on_repetition);
   Status PrefillAll(BenchRun* run, uint64_t round, Profiler* profiler);
   Status DecodeAll(BenchRun* run, uint64_t round, Profiler* profiler);

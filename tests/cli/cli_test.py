@@ -115,6 +115,10 @@ class Contracts(unittest.TestCase):
         self.assertGreater(by[8, 150, 1]["kv_bytes_per_step"], by[8, 0, 1]["kv_bytes_per_step"])
         self.assertEqual(by[8, 0, 1]["experts_per_layer"], 4)
         self.assertGreater(by[8, 0, 3]["experts_per_layer"], 4)
+        noise = json.loads(run("bench", "--model", MODEL, *arguments, "--json", "--noise-context").stdout)
+        self.assertEqual((document["noise_context"], noise["noise_context"]), (False, True))
+        for ours, theirs in zip(noise["runs"], runs):
+            self.assertEqual(ours["decode"]["kv_bytes_per_step"], theirs["decode"]["kv_bytes_per_step"])
         table = run("bench", "--model", MODEL, *arguments)
         self.assertEqual(table.returncode, 0, table.stderr)
         self.assertEqual(sum(line.count("%") == 2 for line in table.stdout.splitlines()), 8)
