@@ -1,7 +1,7 @@
 // Sessions of the Codex CLI against `gptoss serve`: codex.mjs GPTOSS CODEX [SESSIONS]
-// CODEX is the program of the npm package @openai/codex. The model is noise: made to begin with a call, it calls
-// Codex's real tools with whatever their schemas allow, in a sandbox that may write nothing, and a session ends with its
-// first answer.
+// CODEX is the program of the npm package @openai/codex. The model is noise: it is made to begin with a call of the tool
+// that runs commands, and chooses one of three. Codex runs it in a sandbox that may write nothing and sends back what it
+// printed; from then on noise may call any of Codex's tools, and a session ends with its first answer.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,15 +23,24 @@ const limits = {
     required: ['answer'], properties: { answer: { type: 'string', maxLength: 40 } } } } },
 };
 const results = new Map(); // of tools, by the id of their call: what Codex sent back
+const COMMANDS = ['pwd', 'ls -a', 'echo seen'];
+/** What a turn is asked for when it must run a command: that tool, its arguments narrowed to `cmd`. */
+function oneCommand(tools) {
+  const tool = tools.find(({ name }) => name === 'exec_command');
+  assert.ok(tool, `Codex declares ${tools.map(({ name, type }) => name ?? type).join(', ')}`);
+  const parameters = { type: 'object', properties: { cmd: { type: 'string', enum: COMMANDS } }, required: ['cmd'], additionalProperties: false };
+  return { tools: tools.map((other) => (other === tool ? { ...tool, parameters, strict: true } : other)),
+    tool_choice: { type: 'function', name: tool.name } };
+}
 /** Noise hardly ever calls a tool of its own accord: each session's first turn must. */
 function limited(body) {
   const items = Array.isArray(body.input) ? body.input : [];
   const outputs = items.filter((item) => item.type?.endsWith('_call_output'));
   for (const { call_id, output } of outputs) {
-    const { name } = items.find((item) => item.call_id === call_id && !item.type.endsWith('_output'));
-    results.set(call_id, `${name} gave ${JSON.stringify(output).slice(0, 80)}`);
+    const call = items.find((item) => item.call_id === call_id && !item.type.endsWith('_output'));
+    results.set(call_id, { name: call.name, arguments: call.arguments ?? call.input, output: JSON.stringify(output) });
   }
-  return { ...body, ...limits, ...(body.tools?.length && outputs.length === 0 ? { tool_choice: 'required' } : {}) };
+  return { ...body, ...limits, ...(body.tools?.length && outputs.length === 0 ? oneCommand(body.tools) : {}) };
 }
 const proxy = createServer((request, response) => {
   const parts = [];
@@ -92,7 +101,8 @@ for (let i = 0; i < Number(sessions); i++) {
   assert.ok(!types.includes('turn.failed'));
   console.log(`ok      session ${i + 1}: ${items.map(describe).join(', ')}`);
 }
-assert.ok(results.size >= Number(sessions), 'each session has a call with its result');
-for (const result of results.values()) console.log(`        ${result}`);
+const commands = [...results.values()].filter(({ name }) => name === 'exec_command');
+assert.ok(commands.length >= Number(sessions), 'each session has run a command');
+for (const { name, arguments: given, output } of results.values()) console.log(`        ${name} ${given} gave ${output.slice(0, 200)}`);
 console.log(`${sessions} sessions, ${results.size} calls of tools`);
 process.exit(0);
