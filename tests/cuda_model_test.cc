@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/emulator/emulator.h"
+#include "base/rng.h"
 #include "engine/verify.h"
 #include "golden_model.h"
 
@@ -70,6 +73,103 @@ TEST(CudaModel, VerifyPassesAndSeesAWrongWindow) {
   const auto seen = verify(broken);
   ASSERT_TRUE(seen.ok()) << seen.status().message();
   EXPECT_FALSE(seen->passed);
+}
+
+// Where another program takes the rest of the memory, a step must not need more.
+TEST(CudaModel, AStepTakesNoMoreThanWasReserved) {
+  const auto gpu = cuda::EmulatedDevice();
+  auto loaded = LoadGolden(GoldenCheckpoint("micro", "hf"), cuda::FastOps(), DensePrecision::kDefault,
+                           Options(DType::kBF16, 64), *gpu);
+  ASSERT_NE(loaded, nullptr);
+  // The context is cut into chunks for single rows: 2,000 positions are four of them.
+  const auto runner = ModelRunner::Create(
+      *loaded->model, loaded->pool,
+      {.max_context = 2048, .max_sequences = 3, .chunk_tokens = 40, .kv_dtype = DType::kBF16, .total_context = 2200});
+  ASSERT_TRUE(runner.ok()) << runner.status().message();
+  const size_t reserved = (*runner)->scratch_bytes();
+  EXPECT_GT(reserved, 0u);
+  const std::vector<int32_t> tokens = GoldenTokens("micro", "s300");
+  const auto longest = (*runner)->NewSequence(), second = (*runner)->NewSequence(), third = (*runner)->NewSequence();
+  for (int i = 0; i < 2001; ++i) longest->Append(tokens[static_cast<size_t>(i) % tokens.size()]);
+  ASSERT_TRUE((*runner)->Restore(*longest, 2000, {}, [] { return Status(); }).ok());
+  for (const auto& [sequence, count] : {std::pair(second.get(), 39), std::pair(third.get(), 1)}) {
+    sequence->Append(std::span(tokens).first(static_cast<size_t>(count)));
+  }
+  const auto nothing = [](size_t, int, std::span<float>) { return Status(); };
+  const std::vector<StepItem> prompt = {{second.get(), 39, 39}, {third.get(), 1, 1}}, decode = {{longest.get(), 1, 1}};
+  for (const std::vector<StepItem>& items : {prompt, decode}) {
+    const Status status = (*runner)->Advance(items, {.on_logits = nothing, .on_computed = nullptr});
+    EXPECT_TRUE(status.ok()) << status.message();
+  }
+  EXPECT_EQ((*runner)->scratch_bytes(), reserved);
+}
+
+/// Values of all tensors of an adapter, none of them zero.
+std::vector<float> LivelyAdapter(const AdapterLayout& layout, uint64_t seed) {
+  const RandomStream random(seed, 1);
+  std::vector<float> values(layout.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = std::ldexp(static_cast<float>(random.Word(i) >> 40), -26) - 0.125f;  // within an eighth
+  }
+  return values;
+}
+
+/// Logits of all positions of three sequences in one batch, with adapters 2, 0 and 1; [3][7, V].
+std::vector<std::vector<float>> LogitsWithAdapters(const LoadedGolden& loaded, const Ops& ops,
+                                                   const AdapterWeights& adapters) {
+  const GptOss model(loaded.weights, ops, &adapters);
+  ThreadPool pool(1);
+  auto runner = ModelRunner::Create(model, pool, {.max_context = 64, .max_sequences = 3, .kv_dtype = DType::kF32});
+  EXPECT_TRUE(runner.ok()) << runner.status().message();
+  const std::vector<int32_t> tokens = GoldenTokens("micro", "s7");
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<StepItem> items;
+  for (const int adapter : {2, 0, 1}) {
+    sequences.push_back((*runner)->NewSequence(adapter));
+    sequences.back()->Append(tokens);
+    items.push_back({sequences.back().get(), 7, 7});
+  }
+  std::vector<std::vector<float>> logits(3);
+  const auto take = [&](size_t item, int, std::span<float> row) {
+    logits[item].insert(logits[item].end(), row.begin(), row.end());
+    return Status();
+  };
+  const Status status = (*runner)->Advance(items, {.on_logits = take, .on_computed = nullptr});
+  EXPECT_TRUE(status.ok()) << status.message();
+  return logits;
+}
+
+TEST(CudaModel, EachSequenceHasItsAdapter) {
+  const auto gpu = cuda::EmulatedDevice();
+  const auto on_gpu = LoadGolden(GoldenCheckpoint("micro", "hf"), cuda::ExactOps(), DensePrecision::kAsStored,
+                                 Options(DType::kF32, 64), *gpu);
+  const auto on_host =
+      LoadGolden(GoldenCheckpoint("micro", "hf"), ReferenceOps(), DensePrecision::kAsStored, Options(DType::kF32, 64));
+  ASSERT_NE(on_gpu, nullptr);
+  ASSERT_NE(on_host, nullptr);
+  const auto options = CheckAdapter({.rank = 4, .alpha = 4, .targets = {"all"}});
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  const std::vector<AdapterLayout> layouts(3, AdapterLayout(on_host->weights.config, *options));
+  const std::vector<std::vector<float>> values = {LivelyAdapter(layouts[0], 1), LivelyAdapter(layouts[0], 2),
+                                                  LivelyAdapter(layouts[0], 3)};
+  const std::vector<uint8_t> owners = {0, 1, 2};
+  const auto adapters = AdapterWeights::Make(layouts, values, owners),
+             moved = AdapterWeights::Make(layouts, values, owners);
+  const auto want = LogitsWithAdapters(*on_host, ReferenceOps(), *adapters);
+  ASSERT_TRUE(moved->MoveTo(*gpu).ok());
+  const auto got = LogitsWithAdapters(*on_gpu, cuda::ExactOps(), *moved);
+  const size_t vocab = want[0].size() / 7;
+  for (size_t s = 0; s < 3; ++s) {
+    ASSERT_EQ(got[s].size(), want[s].size());
+    LogitMetrics same, other;
+    for (size_t i = 0; i < 7; ++i) {
+      const auto row = std::span(want[s]).subspan(i * vocab, vocab);
+      same.Add(row, std::span(got[s]).subspan(i * vocab, vocab));
+      other.Add(row, std::span(got[(s + 1) % 3]).subspan(i * vocab, vocab));
+    }
+    EXPECT_LE(same.rel_l2(), 2e-5) << s;  // two float computations that sum in another order
+    EXPECT_GT(other.rel_l2(), 0.05) << s;
+  }
 }
 
 }  // namespace

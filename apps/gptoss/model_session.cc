@@ -168,9 +168,6 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
   const auto start = std::chrono::steady_clock::now();
   auto session = std::make_unique<ModelSession>();
   if (flags.device == "cuda") {
-    if (!flags.adapters.empty()) {
-      return Unsupported("--adapter: adapters are for --device cpu; merge it with gptoss convert");
-    }
     auto gpu = OpenCuda(0, flags.exact ? Precision::kExact : Precision::kFast);
     if (!gpu.ok()) return gpu.status().WithContext("--device cuda");
     session->device = std::move(gpu->device);
@@ -189,6 +186,10 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
   progress.Finish();
   GPTOSS_ASSIGN_OR_RETURN(session->adapter,
                           LoadAdapters(flags, session->checkpoint->config(), &session->adapter_names));
+  if (session->adapter != nullptr && session->device != nullptr) {
+    const Status moved = session->adapter->MoveTo(*session->device);
+    if (!moved.ok()) return moved.WithContext("--adapter");
+  }
   session->model = std::make_unique<GptOss>(session->weights, *session->ops, session->adapter.get());
   GPTOSS_ASSIGN_OR_RETURN(session->runner, ModelRunner::Create(*session->model, *session->pool, options));
   session->load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -71,7 +71,28 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::Create(const GptOss& model, Th
   const RunnerPlan plan = PlanRunner(model.config(), options);
   GPTOSS_ASSIGN_OR_RETURN(KvMemory kv,
                           KvMemory::Allocate(model.config(), options.kv_dtype, plan.capacity, *model.weights().device));
-  return std::unique_ptr<ModelRunner>(new ModelRunner(model, pool, options, plan, std::move(kv)));
+  auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(model, pool, options, plan, std::move(kv)));
+  GPTOSS_RETURN_IF_ERROR(runner->ReserveScratch(plan));
+  return runner;
+}
+
+Status ModelRunner::ReserveScratch(const RunnerPlan& plan) {
+  if (model_.ops().scratch_bytes == nullptr) return Status();
+  const ModelConfig& c = model_.config();
+  const StepShape shape{.rows = std::max(std::min(options_.chunk_tokens, options_.max_context), options_.max_sequences),
+                        .sequences = options_.max_sequences,
+                        .positions = options_.max_context,
+                        .num_heads = c.num_heads,
+                        .num_kv_heads = c.num_kv_heads,
+                        .head_dim = c.head_dim,
+                        .hidden_size = c.hidden_size,
+                        .intermediate_size = c.intermediate_size,
+                        .experts_per_token = c.experts_per_token,
+                        .adapter_rank = model_.adapter() == nullptr ? 0 : model_.adapter()->largest_rank()};
+  const uint64_t logits = uint64_t{kLogitRows} * static_cast<uint64_t>(c.vocab_size) * sizeof(float);
+  constexpr uint64_t kAlignment = 4096;  // of all allocations together
+  return scratch_.Reserve(plan.activation_bytes + model_.ops().scratch_bytes(shape) + logits + kAlignment)
+      .WithContext("memory for a step");
 }
 
 ModelRunner::ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOptions& options, const RunnerPlan& plan,

@@ -117,6 +117,8 @@ class ModelRunner {
   void WriteBlock(Sequence& sequence, KvGroup group, int entry, std::span<const std::byte> bytes) {
     kv_.WriteBlock(group, sequence.blocks(group)[static_cast<size_t>(entry)], bytes);
   }
+  /// Bytes held for steps.
+  size_t scratch_bytes() const { return scratch_.capacity(); }
   uint64_t BlockBytes(KvGroup group) const { return kv_.GroupBlockBytes(group); }
   /// Gives all blocks back; the tokens stay, and all of them have to be computed anew.
   void Release(Sequence& sequence);
@@ -137,6 +139,8 @@ class ModelRunner {
 
  private:
   ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOptions& options, const RunnerPlan& plan, KvMemory kv);
+  /// Takes what the largest step can need where that comes from a device that may have nothing left later.
+  Status ReserveScratch(const RunnerPlan& plan);
   /// Adds the next rows of a sequence to `batch`. On failure: as Compute.
   Status AddToBatch(const StepItem& item, ForwardBatch* batch);
   /// Logits of the rows batch.logit_rows, whose final-normed states are `hidden`.

@@ -374,6 +374,36 @@ std::unique_ptr<AdapterWeights> AdapterWeights::Make(std::span<const AdapterLayo
   return weights;
 }
 
+Status AdapterWeights::MoveTo(Device& device) {
+  size_t size = bytes();
+  for (const std::vector<uint8_t>& owners : owners_) size += owners.size();
+  GPTOSS_ASSIGN_OR_RETURN(on_device_, DeviceBuffer::Allocate(device, size));
+  device.Upload(on_device_.data(), memory_.data(), bytes());
+  const auto* host = reinterpret_cast<const std::byte*>(memory_.data());
+  std::byte* end = on_device_.data() + bytes();
+  const auto move = [&](LowRankUpdate* update) {
+    if (!update->any()) return;
+    for (WeightMatrix* matrix : {&update->a, &update->b}) matrix->data = on_device_.data() + (matrix->data - host);
+    const auto count = static_cast<size_t>(update->a.rows / kRankStep);
+    device.Upload(end, update->owner, count);
+    update->owner = reinterpret_cast<const uint8_t*>(end);
+    end += count;
+  };
+  for (Layer& layer : layers_) {
+    for (LowRankUpdate* update : {&layer.qkv, &layer.out, &layer.router, &layer.gate_up, &layer.down}) move(update);
+  }
+  move(&unembedding_);
+  return device.Wait();
+}
+
+int64_t AdapterWeights::largest_rank() const {
+  int64_t largest = unembedding_.a.rows;
+  for (const Layer& l : layers_) {
+    largest = std::max({largest, l.qkv.a.rows, l.out.a.rows, l.router.a.rows, l.gate_up.a.rows, l.down.a.rows});
+  }
+  return largest;
+}
+
 AdapterWeights::Layer AdapterWeights::layer(int n, std::span<const uint32_t> active) const {
   const Layer& all = layers_[static_cast<size_t>(n)];
   return {Activated(all.qkv, active), Activated(all.out, active), Activated(all.router, active),

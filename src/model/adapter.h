@@ -15,6 +15,7 @@
 
 #include "model/flat_parameters.h"
 #include "ops/ops.h"
+#include "parallel/device.h"
 
 namespace gptoss {
 
@@ -98,11 +99,17 @@ class AdapterWeights {
   static std::unique_ptr<AdapterWeights> Make(std::span<const AdapterLayout> layouts,
                                               std::span<const std::vector<float>> values,
                                               std::span<const uint8_t> owners = {});
+  /// Copies everything to `device`, which must outlive this object; the ops of that device read it from then on. On
+  /// failure: kResourceExhausted.
+  Status MoveTo(Device& device);
+
   /// `active` as in LowRankUpdate.
   Layer layer(int n, std::span<const uint32_t> active = {}) const;
   LowRankUpdate unembedding(std::span<const uint32_t> active = {}) const;
   /// One more than the last owner.
   int owners() const { return num_owners_; }
+  /// Of all updates; a multiple of kRankStep.
+  int64_t largest_rank() const;
   std::span<const float> values() const { return memory_; }
   uint64_t bytes() const { return memory_.size() * sizeof(float); }
 
@@ -112,6 +119,7 @@ class AdapterWeights {
   std::vector<std::vector<uint8_t>> owners_;  // of the updates
   std::vector<Layer> layers_;
   LowRankUpdate unembedding_;
+  DeviceBuffer on_device_;  // values, then owners
 };
 
 }  // namespace gptoss

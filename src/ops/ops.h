@@ -3,9 +3,10 @@
 //
 // Common rules. All activations are float, row-major, dense. n = rows (tokens) of the batch. Inputs and outputs do not
 // overlap unless an op says so. Pointers, and the spans of Routing, are to memory of the context's device
-// (parallel/device.h); spans of tokens, slots, sequences and block tables are the host's. Sums run over the full inner
-// dimension in float (a backend may keep partial sums, and may round activations to the precision that its name
-// states); nothing is fast-math. Ops cannot fail: arguments were checked when the model was loaded and the batch built.
+// (parallel/device.h); spans of tokens, slots, sequences, block tables and active owners are the host's. Sums run over
+// the full inner dimension in float (a backend may keep partial sums, and may round activations to the precision that
+// its name states); nothing is fast-math. Ops cannot fail: arguments were checked when the model was loaded and the
+// batch built.
 #pragma once
 
 #include <cstddef>
@@ -168,6 +169,15 @@ void ChooseExperts(const float* logits, int num_experts, int k, int32_t* expert,
 /// Fills Routing's expert_offsets, grouped_token and grouped_row from `expert`. Shared by all backends on the host.
 void GroupByExpert(Routing* routing);
 
+/// A forward pass at its largest.
+struct StepShape {
+  int64_t rows = 0, sequences = 0;
+  int positions = 0;  // of the longest sequence
+  int num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  int64_t hidden_size = 0, intermediate_size = 0, experts_per_token = 0;
+  int64_t adapter_rank = 0;  // of the largest update; 0: no adapter
+};
+
 struct Ops {
   std::string_view name;  // e.g. "reference", "avx2", "avx2-exact"
   /// The arrangement of MXFP4 and Q8_0 matrices that these ops read fastest, and whether they read all others, too.
@@ -175,6 +185,8 @@ struct Ops {
   bool reads_all_layouts = true;
   /// A row's results are the same, bit for bit, in every batch of at most this many rows.
   int32_t invariant_rows = INT32_MAX;
+  /// Bytes of scratch that an op takes at most, so that they can be reserved; null where they come when needed.
+  uint64_t (*scratch_bytes)(const StepShape&) = nullptr;
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&) = nullptr;
   void (*rms_norm)(ExecContext&, const RmsNormArgs&) = nullptr;
   void (*linear)(ExecContext&, const LinearArgs&) = nullptr;

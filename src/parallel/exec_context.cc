@@ -19,11 +19,20 @@ size_t ScratchArena::capacity() const {
   return bytes;
 }
 
+Status ScratchArena::Reserve(size_t bytes) {
+  GPTOSS_CHECK(current_ == 0 && (blocks_.empty() || blocks_[0].used == 0));
+  if (!blocks_.empty() && blocks_[0].memory.size() >= bytes) return Status();
+  blocks_.clear();
+  GPTOSS_ASSIGN_OR_RETURN(DeviceBuffer memory, DeviceBuffer::Allocate(*device_, bytes));
+  blocks_.push_back({.memory = std::move(memory)});
+  return Status();
+}
+
 void* ScratchArena::AllocateBytes(size_t bytes) {
   bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   while (current_ < blocks_.size() && blocks_[current_].memory.size() - blocks_[current_].used < bytes) ++current_;
   if (current_ == blocks_.size()) {
-    // Without memory for a step, which the plan counted, nothing can go on.
+    // Without memory for a step, which was planned or reserved, nothing can go on.
     auto memory = DeviceBuffer::Allocate(*device_, std::max(bytes, kMinBlock));
     GPTOSS_CHECK(memory.ok());
     blocks_.push_back({.memory = *std::move(memory)});

@@ -26,6 +26,9 @@ class ScratchArena {
   T* Allocate(size_t count) {
     return static_cast<T*>(AllocateBytes(count * sizeof(T)));
   }
+  /// Holds `bytes` at least, in one piece, so that frames of up to as much take nothing more. Nothing may be allocated.
+  /// On failure: kResourceExhausted naming the size.
+  Status Reserve(size_t bytes);
   /// Bytes held from the system.
   size_t capacity() const;
 

@@ -90,6 +90,22 @@ TEST(ScratchArena, FramesNestAndReuseMemory) {
   EXPECT_EQ(arena.capacity(), capacity);
 }
 
+TEST(ScratchArena, WhatIsReservedIsNotTakenAgain) {
+  ScratchArena arena;
+  ASSERT_TRUE(arena.Reserve(8u << 20).ok());
+  const size_t capacity = arena.capacity();
+  EXPECT_GE(capacity, 8u << 20);
+  for (int i = 0; i < 2; ++i) {
+    ScratchFrame frame(arena);
+    arena.Allocate<std::byte>(5u << 20);
+    arena.Allocate<std::byte>(3u << 20);
+    EXPECT_EQ(arena.capacity(), capacity);
+  }
+  ASSERT_TRUE(arena.Reserve(1u << 20).ok());
+  EXPECT_EQ(arena.capacity(), capacity);
+  EXPECT_FALSE(arena.Reserve(size_t{1} << 60).ok());
+}
+
 TEST(Profiler, SumsByStage) {
   ThreadPool pool(1);
   ScratchArena arena;

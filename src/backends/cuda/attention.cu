@@ -224,6 +224,12 @@ int64_t AttentionScratch(const AttentionArgs& args, int64_t n, int longest) {
   return n * args.num_heads * chunks * (args.head_dim + 2);
 }
 
+int64_t MostAttentionScratch(const AttentionArgs& args, int64_t n, int longest) {
+  // It grows with the rows until there are enough blocks without it.
+  const int64_t most_split = (kEnoughBlocks - 1) / HeadBlocks(args);
+  return AttentionScratch(args, std::min(n, most_split), longest);
+}
+
 void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
                float* scratch) {
   GPTOSS_CHECK(args.head_dim <= kMaxHeadDim && args.num_heads % args.num_kv_heads == 0);

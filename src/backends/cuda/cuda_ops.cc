@@ -13,8 +13,9 @@ namespace {
 Stream StreamOf(ExecContext& context) { return context.device().queue(); }
 
 /// A copy of host integers in scratch memory of the device.
-const int32_t* ToDevice(ExecContext& context, std::span<const int32_t> values) {
-  auto* copy = context.scratch.Allocate<int32_t>(values.size());
+template <typename T>
+const T* ToDevice(ExecContext& context, std::span<const T> values) {
+  T* copy = context.scratch.Allocate<T>(values.size());
   context.device().Upload(copy, values.data(), values.size_bytes());
   return copy;
 }
@@ -29,10 +30,10 @@ void Multiply(ExecContext& context, const Product& product) {
   }
 }
 
-/// y += (x a^T) b^T. Rows of x are gathered, those of y are not.
-void AddUpdate(ExecContext& context, const LowRankUpdate& update, Product product, float* y) {
+/// y += (x a^T) b^T. Rows of x are gathered, those of y are not. tokens [product.n], on the device: the token of each
+/// row; null: row r is token r.
+void AddUpdate(ExecContext& context, const LowRankUpdate& update, const int32_t* tokens, Product product, float* y) {
   if (!update.any()) return;
-  GPTOSS_CHECK(update.active.empty());  // chosen by request: on the host only
   const ScratchFrame frame(context.scratch);
   float* inner = context.scratch.Allocate<float>(product.n * update.a.rows);
   product.bias = nullptr;
@@ -40,6 +41,10 @@ void AddUpdate(ExecContext& context, const LowRankUpdate& update, Product produc
   product.weight = update.a;
   product.y = inner;
   FewRows(StreamOf(context), product);
+  if (!update.active.empty()) {
+    DropInactiveRanks(StreamOf(context), update.owner, ToDevice(context, update.active), tokens, product.n,
+                      update.a.rows, inner);
+  }
   product.gather = nullptr;
   product.x = inner;
   product.weight = update.b;
@@ -66,7 +71,7 @@ void Linear(ExecContext& context, const LinearArgs& args) {
                         .epilogue = args.accumulate ? Epilogue::kAdd : Epilogue::kStore,
                         .y = args.y};
   Multiply<kExact>(context, product);
-  AddUpdate(context, args.adapter, product, args.y);
+  AddUpdate(context, args.adapter, nullptr, product, args.y);
 }
 
 template <bool kExact>
@@ -91,8 +96,9 @@ void Attend(ExecContext& context, const AttentionArgs& args) {
     longest = std::max(longest, span.first_position + span.num_rows);
   }
   const auto n = static_cast<int64_t>(positions.size());
-  const RowPlaces places{ToDevice(context, sequences), ToDevice(context, positions),
-                         ToDevice(context, args.group->block_tables), args.group->blocks_per_sequence};
+  const auto on_device = [&](const std::vector<int32_t>& values) { return ToDevice(context, std::span(values)); };
+  const RowPlaces places{on_device(sequences), on_device(positions), on_device(args.group->block_tables),
+                         args.group->blocks_per_sequence};
   float* scratch = context.scratch.Allocate<float>(static_cast<size_t>(AttentionScratch(args, n, longest)));
   Attention(StreamOf(context), args, places, n, longest, scratch);
 }
@@ -124,7 +130,7 @@ void MoeGateUp(ExecContext& context, const MoeGateUpArgs& args) {
   product.epilogue = Epilogue::kStore;
   product.y = pre;
   Multiply<kExact>(context, product);
-  AddUpdate(context, args.adapter, product, pre);
+  AddUpdate(context, args.adapter, routing.grouped_token.data(), product, pre);
   SwigluRows(StreamOf(context), pre, product.n, args.weight.rows / 2, args.limit, args.h);
 }
 
@@ -143,8 +149,24 @@ void MoeDown(ExecContext& context, const MoeDownArgs& args) {
                         .bias = args.bias,
                         .y = y};
   Multiply<kExact>(context, product);
-  AddUpdate(context, args.adapter, product, y);
+  AddUpdate(context, args.adapter, routing.grouped_token.data(), product, y);
   CombineExperts(StreamOf(context), routing, y, args.weight.rows, args.x);
+}
+
+/// Mirrors the allocations above, op by op.
+uint64_t ScratchBytes(const StepShape& s) {
+  const int64_t qkv = s.rows * (int64_t{s.num_heads + 2 * s.num_kv_heads} * s.head_dim + s.adapter_rank + 2);
+  AttentionArgs args{};
+  args.num_heads = s.num_heads;
+  args.num_kv_heads = s.num_kv_heads;
+  args.head_dim = s.head_dim;
+  const int64_t blocks = s.positions / kKvBlockSize + 1;
+  const int64_t attention = MostAttentionScratch(args, s.rows, s.positions) + 2 * s.rows + s.sequences * blocks;
+  // With an adapter: gate and up before they are clamped, the inner rows, owners by token.
+  const int64_t choices = s.rows * s.experts_per_token;
+  const int64_t adapted = s.adapter_rank == 0 ? 0 : choices * (2 * s.intermediate_size + s.adapter_rank) + s.rows;
+  const int64_t down = choices * (s.hidden_size + s.adapter_rank) + s.rows;
+  return static_cast<uint64_t>(std::max({qkv, attention, adapted, down})) * sizeof(float);
 }
 
 template <bool kExact>
@@ -153,6 +175,7 @@ constexpr Ops MakeOps(std::string_view name) {
           .weight_layout = WeightLayout::kRowMajor,
           .reads_all_layouts = false,
           .invariant_rows = kExact ? INT32_MAX : kFewRows,
+          .scratch_bytes = ScratchBytes,
           .embed_lookup = Embed,
           .rms_norm = Norm,
           .linear = Linear<kExact>,

@@ -39,6 +39,15 @@ __global__ void SwigluKernel(const float* pre, int64_t count, float limit, float
   if (i < count) h[i] = Swiglu(pre[2 * i], pre[2 * i + 1], limit);
 }
 
+/// One thread a value.
+__global__ void DropInactiveKernel(const uint8_t* owner, const uint32_t* active, const int32_t* tokens, int64_t count,
+                                   int64_t ranks, float* inner) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const int64_t row = i / ranks, token = tokens == nullptr ? row : tokens[row];
+  if ((active[token] >> owner[i % ranks / kRankStep] & 1) == 0) inner[i] = 0.0f;
+}
+
 struct RopeShape {
   int heads, kv_heads, head_dim;
 };
@@ -128,6 +137,13 @@ void RmsNorm(Stream stream, const RmsNormArgs& args) {
 void SwigluRows(Stream stream, const float* pre, int64_t rows, int64_t width, float limit, float* h) {
   if (rows == 0) return;
   Launch(stream, dim3{BlocksFor(rows * width, kThreads), 1, 1}, kThreads, 0, SwigluKernel, pre, rows * width, limit, h);
+}
+
+void DropInactiveRanks(Stream stream, const uint8_t* owner, const uint32_t* active, const int32_t* tokens, int64_t rows,
+                       int64_t ranks, float* inner) {
+  if (rows == 0) return;
+  Launch(stream, dim3{BlocksFor(rows * ranks, kThreads), 1, 1}, kThreads, 0, DropInactiveKernel, owner, active, tokens,
+         rows * ranks, ranks, inner);
 }
 
 void RopeAppend(Stream stream, const QkvRopeArgs& args, const int32_t* slots, const float* qkv) {

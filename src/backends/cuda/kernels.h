@@ -48,6 +48,11 @@ bool ManyRowsTakes(const WeightMatrix& weight);
 /// h [rows, width] = swiglu of pre [rows, 2 * width].
 void SwigluRows(Stream stream, const float* pre, int64_t rows, int64_t width, float limit, float* h);
 
+/// Makes inner [rows, ranks] zero where the owner of a rank takes no part: `owner` and `active` of LowRankUpdate.
+/// tokens [rows]: the token of each row; null: row r is token r.
+void DropInactiveRanks(Stream stream, const uint8_t* owner, const uint32_t* active, const int32_t* tokens, int64_t rows,
+                       int64_t ranks, float* inner);
+
 /// Rotates q and k of qkv [n, (heads + 2 kv_heads) * head_dim], appends k and v at args.slots (here: device), writes q.
 void RopeAppend(Stream stream, const QkvRopeArgs& args, const int32_t* slots, const float* qkv);
 
@@ -64,6 +69,8 @@ inline constexpr int kAttentionChunk = 512;
 /// Floats of scratch that Attention needs for n rows of sequences of at most `longest` positions; 0 when a row's chunks
 /// are taken by one block one after the other.
 int64_t AttentionScratch(const AttentionArgs& args, int64_t n, int longest);
+/// The most of it that any batch of up to n rows needs.
+int64_t MostAttentionScratch(const AttentionArgs& args, int64_t n, int longest);
 /// head_dim at most 128.
 void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
                float* scratch);
