@@ -7,6 +7,8 @@
 
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/emulator/emulator.h"
+#include "backends/cuda/gpu_peak.h"
+#include "backends/cuda/kernels.h"
 #include "base/rng.h"
 #include "engine/verify.h"
 #include "golden_model.h"
@@ -73,6 +75,20 @@ TEST(CudaModel, VerifyPassesAndSeesAWrongWindow) {
   const auto seen = verify(broken);
   ASSERT_TRUE(seen.ok()) << seen.status().message();
   EXPECT_FALSE(seen->passed);
+}
+
+TEST(CudaModel, WhatMeasuresTheMatrixRateMultiplies) {
+  const auto gpu = cuda::EmulatedDevice();
+  auto sums = DeviceBuffer::Allocate(*gpu, 2 * cuda::kRateThreads * sizeof(float));
+  ASSERT_TRUE(sums.ok()) << sums.status().message();
+  cuda::MultiplyRegisters(nullptr, 2, 3, reinterpret_cast<float*>(sums->data()));
+  std::vector<float> got(2 * cuda::kRateThreads);
+  gpu->Download(got.data(), sums->data(), got.size() * sizeof(float));
+  EXPECT_EQ(got, std::vector<float>(got.size(), 4.0f * cuda::kRateChains * 16 * 3));
+  const auto peak = cuda::MeasurePeak(*gpu, {.copy_bytes = 4096, .copies = 2, .blocks = 1, .rounds = 1, .runs = 1});
+  ASSERT_TRUE(peak.ok()) << peak.status().message();
+  EXPECT_GT(peak->copy_gb_s, 0);
+  EXPECT_GT(peak->matrix_tflop_s, 0);
 }
 
 // Where another program takes the rest of the memory, a step must not need more.

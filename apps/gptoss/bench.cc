@@ -14,11 +14,17 @@ struct BenchFlags {
   ModelFlags model;
   BenchPlan plan;
   int loads = 1;
-  bool json = false, profile = false;
+  bool json = false;
 };
 
 Result<BenchSetting> MeasureMachine(const ModelSession& session, BenchSetting setting) {
   setting.peak_rss_bytes = PeakResidentBytes();  // before the peaks are measured, which takes a large buffer
+  if (session.device != nullptr) {
+    GPTOSS_ASSIGN_OR_RETURN(const GpuPeak peak, MeasureGpu(*session.device));
+    setting.peak_gb_s = peak.copy_gb_s;
+    setting.peak_tflop_s = peak.matrix_tflop_s;
+    return setting;
+  }
   GPTOSS_ASSIGN_OR_RETURN(setting.peak_gb_s, MeasureReadBandwidth(*session.pool));
   GPTOSS_ASSIGN_OR_RETURN(setting.peak_tflop_s, MeasureCompute(*session.pool));
   return setting;
@@ -28,7 +34,7 @@ int RunBench(BenchFlags flags) {
   flags.model.context = flags.plan.longest();
   flags.model.sequences = flags.plan.most_sequences();
   BenchSetting setting;
-  setting.profile = flags.profile;
+  setting.profile = flags.plan.profile;
   std::unique_ptr<ModelSession> session;
   for (int i = 0; i < flags.loads; ++i) {
     session.reset();
@@ -85,7 +91,7 @@ void RegisterBench(CLI::App& app, int* exit_code) {
   command->add_option("--loads", flags->loads, "Loads of the model; the median time is reported")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
-  command->add_flag("--profile", flags->profile, "Time, share and GB/s by stage");
+  command->add_flag("--profile", flags->plan.profile, "Time, share and GB/s by stage");
   command->add_flag("--json", flags->json, "One JSON document");
   command->footer(
       "Every combination of prompt, context and batch is measured.\n"

@@ -85,6 +85,7 @@ Json BenchJson(const ModelSession& session, const BenchPlan& plan, const BenchSe
   Json json = {
       {"model", session.checkpoint->Describe()},
       {"target", session.ops->name},
+      {"device", session.device == nullptr ? "cpu" : session.device->name()},
       {"threads", session.pool->num_threads()},
       {"prompt", first["prompt"]},
       {"batch", first["batch"]},
@@ -106,13 +107,16 @@ Json BenchJson(const ModelSession& session, const BenchPlan& plan, const BenchSe
 
 std::string BenchTable(const Json& document, const BenchSetting& setting, const std::vector<BenchRun>& runs) {
   const Json& load = document["load"];
+  const auto device = document["device"].get<std::string>();
+  const bool on_cpu = device == "cpu";
   std::string table = fmt::format(
       "{} on {}, {} threads\n"
       "load {:.2f} s ({:.2f} to {:.2f}), peak resident memory {}\n"
-      "this machine, measured: reads {:.1f} GB/s, multiplies and adds floats at {:.2f} TFLOP/s\n\n",
+      "{}, measured: {} {:.1f} GB/s, multiplies and adds {} at {:.2f} TFLOP/s\n\n",
       document["model"].get<std::string>(), document["target"].get<std::string>(), document["threads"].get<int>(),
       load["median"].get<double>(), load["min"].get<double>(), load["max"].get<double>(),
-      FormatBytes(static_cast<double>(setting.peak_rss_bytes)), setting.peak_gb_s, setting.peak_tflop_s);
+      FormatBytes(static_cast<double>(setting.peak_rss_bytes)), on_cpu ? "this machine" : device,
+      on_cpu ? "reads" : "copies", setting.peak_gb_s, on_cpu ? "floats" : "BF16", setting.peak_tflop_s);
   table += fmt::format("{:>7} {:>7} {:>5} | {:>8} {:>9} {:>17} {:>5} | {:>9} {:>17} {:>6} {:>5} {:>7}\n", "prompt",
                        "context", "batch", "ttft s", "prefill", "min to max", "peak", "decode", "min to max", "GB/s",
                        "peak", "experts");

@@ -110,6 +110,7 @@ Status BenchRunner::FillWithNoise(Sequence& sequence, int context) {
 
 Status BenchRunner::Measure(BenchRun* run, const std::function<void()>& on_repetition) {
   Profiler prefill, decode;
+  for (Profiler* profiler : {&prefill, &decode}) profiler->set_waits(plan_.profile);
   for (int i = 0; i < plan_.repeat; ++i) {
     GPTOSS_RETURN_IF_ERROR(PrefillAll(run, static_cast<uint64_t>(i), &prefill));
     GPTOSS_RETURN_IF_ERROR(DecodeAll(run, static_cast<uint64_t>(i), &decode));

@@ -14,6 +14,7 @@ namespace gptoss::cli {
 struct BenchPlan {
   std::vector<int> prompts = {512}, contexts = {0}, batches = {1};
   int gen = 64, repeat = 3;
+  bool profile = false;        // stages are timed one by one, also where that makes a device wait
   bool noise_context = false;  // random keys and values instead of those of tokens: the same work, and no wait
 
   int longest() const;  // positions of one sequence at most

@@ -46,6 +46,15 @@ struct Accelerator {
   const Ops* ops = nullptr;  // work in memory of the device
 };
 
+struct GpuPeak {
+  double copy_gb_s = 0;       // within its memory, read and written bytes together
+  double matrix_tflop_s = 0;  // BF16 products of tensor cores with float sums
+};
+
+/// What the GPU can do at most, measured: the best of several runs, about a second. On failure: kUnsupported without
+/// the backend, kResourceExhausted without 64 MiB of free memory, or what went wrong on the device.
+Result<GpuPeak> MeasureGpu(Device& gpu);
+
 /// CUDA's GPU number `index`. On failure: kUnsupported when this build has no CUDA backend, there is no driver or no
 /// such GPU, or it is too old; kResourceExhausted.
 Result<Accelerator> OpenCuda(int index, Precision precision);

@@ -77,11 +77,16 @@ class Profiler {
   PassCounts& counts() { return counts_; }
   const PassCounts& counts() const { return counts_; }
   void Reset() { *this = Profiler(); }
+  /// Whether a stage ends when the device has done its work, and not when it has been told. That is what takes the
+  /// time, but the device then idles between stages. Without effect on the host.
+  void set_waits(bool waits) { waits_ = waits; }
+  bool waits() const { return waits_; }
 
  private:
   std::map<std::string_view, double> seconds_;
   double waiting_ = 0;
   PassCounts counts_;
+  bool waits_ = true;
 };
 
 struct ExecContext {
@@ -95,11 +100,14 @@ struct ExecContext {
 /// Times its own scope under `stage`, when there is a profiler.
 class ProfileScope {
  public:
-  ProfileScope(ExecContext& context, std::string_view stage) : profiler_(context.profiler), stage_(stage) {
+  ProfileScope(ExecContext& context, std::string_view stage)
+      : profiler_(context.profiler), device_(&context.device()), stage_(stage) {
     if (profiler_ != nullptr) start_ = std::chrono::steady_clock::now();
   }
   ~ProfileScope() {
     if (profiler_ == nullptr) return;
+    // What went wrong on the device is said again where its results are fetched.
+    if (profiler_->waits()) static_cast<void>(device_->Wait());
     profiler_->Add(stage_, std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
   }
   ProfileScope(const ProfileScope&) = delete;
@@ -107,6 +115,7 @@ class ProfileScope {
 
  private:
   Profiler* profiler_;
+  Device* device_;
   std::string_view stage_;
   std::chrono::steady_clock::time_point start_;
 };

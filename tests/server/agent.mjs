@@ -25,7 +25,9 @@ const messages = [];
 /** One request: what it computed of its prompt, and how long that took. */
 async function turn(body) {
   const begin = Date.now();
-  const answer = await client.chat.completions.create({ model: 'm', temperature: 1, seed: messages.length, max_tokens: 300, reasoning_budget: 24, messages, ...body });
+  // Streamed, because fetch waits five minutes for an answer's head and a first turn may take longer.
+  const stream = client.chat.completions.stream({ model: 'm', temperature: 1, seed: messages.length, max_tokens: 300, reasoning_budget: 24, messages, stream_options: { include_usage: true }, ...body });
+  const answer = await stream.finalChatCompletion();
   const { prompt_tokens: prompt, completion_tokens: completion, prompt_tokens_details: { cached_tokens: cached } } = answer.usage;
   const { content, tool_calls } = answer.choices[0].message;
   messages.push({ role: 'assistant', content, tool_calls });

@@ -45,6 +45,12 @@ void FewRows(Stream stream, const Product& product);
 void ManyRows(Stream stream, const Product& product);
 bool ManyRowsTakes(const WeightMatrix& weight);
 
+/// What ManyRows does at best, for measuring: blocks of kRateThreads threads, each warp of which multiplies registers
+/// `rounds` times in kRateChains independent chains of m16n8k16. sums [blocks * kRateThreads]: 4 * kRateChains * 16 *
+/// rounds in each, with ones everywhere.
+inline constexpr int kRateThreads = 256, kRateChains = 8;
+void MultiplyRegisters(Stream stream, int blocks, int rounds, float* sums);
+
 /// h [rows, width] = swiglu of pre [rows, 2 * width].
 void SwigluRows(Stream stream, const float* pre, int64_t rows, int64_t width, float limit, float* h);
 

@@ -154,6 +154,21 @@ void LaunchManyRows(Stream stream, const Product& p) {
   Launch(stream, grid, kThreads, sizeof(SharedTiles), ManyRowsKernel<kDType>, a);
 }
 
+__global__ void MultiplyRegistersKernel(int rounds, float* sums) {
+  constexpr uint32_t kOnes = 0x3F803F80u;  // two BF16
+  const uint32_t a[4] = {kOnes, kOnes, kOnes, kOnes}, b[2] = {kOnes, kOnes};
+  float chains[kRateChains][4] = {};
+  for (int round = 0; round < rounds; ++round) {
+    GPTOSS_UNROLL
+    for (int c = 0; c < kRateChains; ++c) Mma(chains[c], a, b);
+  }
+  float sum = 0.0f;
+  for (int c = 0; c < kRateChains; ++c) {
+    for (int i = 0; i < 4; ++i) sum += chains[c][i];
+  }
+  sums[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}
+
 }  // namespace
 
 bool ManyRowsTakes(const WeightMatrix& weight) {
@@ -171,6 +186,10 @@ void ManyRows(Stream stream, const Product& product) {
     default:
       return LaunchManyRows<DType::kBF16>(stream, product);
   }
+}
+
+void MultiplyRegisters(Stream stream, int blocks, int rounds, float* sums) {
+  Launch(stream, dim3{static_cast<unsigned>(blocks), 1, 1}, kRateThreads, 0, MultiplyRegistersKernel, rounds, sums);
 }
 
 }  // namespace gptoss::cuda

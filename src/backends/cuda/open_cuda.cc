@@ -1,5 +1,6 @@
 #include "backends/cuda/cuda_device.h"
 #include "backends/cuda/cuda_ops.h"
+#include "backends/cuda/gpu_peak.h"
 #include "backends/registry.h"
 
 namespace gptoss {
@@ -10,5 +11,7 @@ Result<Accelerator> OpenCuda(int index, Precision precision) {
   gpu.ops = precision == Precision::kExact ? &cuda::ExactOps() : &cuda::FastOps();
   return gpu;
 }
+
+Result<GpuPeak> MeasureGpu(Device& gpu) { return cuda::MeasurePeak(gpu); }
 
 }  // namespace gptoss

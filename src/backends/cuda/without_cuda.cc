@@ -16,6 +16,8 @@ std::string CudaVersion() { return ""; }
 
 Result<std::vector<GpuInfo>> ListGpus() { return Missing(); }
 
+Result<GpuPeak> MeasureGpu(Device&) { return Missing(); }
+
 Result<Accelerator> OpenCuda(int, Precision) { return Missing(); }
 
 }  // namespace gptoss
