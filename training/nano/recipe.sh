@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the embedded model from nothing: data, tokenizer, weights, measured accuracy. One to two hours on two free
+# Trains the embedded model from nothing: data, tokenizer, weights, measured accuracy. About two hours on two free
 # cores. Stopped at any point (also by kill -9), the same command goes on where it was.
 #
 #   training/nano/recipe.sh [OUT [MODEL]]    OUT: folder of the run (default build/nano_run), MODEL: the exported model
@@ -23,18 +23,13 @@ if [[ ! -f $out/tokenizer.json ]]; then
   head -n 40000 "$out/train.jsonl" >"$out/sample.jsonl"
   make "$out/tokenizer.json" python3 "$here/train_tokenizer.py" --gptoss "$gptoss" --data "$out/sample.jsonl"
 fi
-train() {  # train STATES MODEL FLAG…: begins, or goes on from the newest state; done when the model is there
-  local states=$1 result=$2 resume=()
-  shift 2
-  if [[ -d $result ]]; then return; fi
-  if compgen -G "$states/step-*" >/dev/null; then resume=(--resume); fi
+if [[ ! -d $model ]]; then  # begins, or goes on from the newest state
+  resume=()
+  if compgen -G "$out/states/step-*" >/dev/null; then resume=(--resume); fi
   "$gptoss" train --data "$out/train.jsonl" --eval-data "$out/eval.jsonl" --tokenizer "$out/tokenizer.json" \
-    --out "$states" --export "$result" "$@" "${resume[@]}"
-}
-# Experts in BF16, so that the second run begins where the first ended, and not at its rounded weights.
-train "$out/states" "$out/first" --config "$here/training.json" --from-scratch "$here/config.json" --export-experts bf16
-# Then with experts in MXFP4 in every pass, so that the last export changes them no more.
-train "$out/rounded_states" "$model" --config "$here/rounding.json" --model "$out/first"
+    --config "$here/training.json" --from-scratch "$here/config.json" --out "$out/states" --export "$model" \
+    "${resume[@]}"
+fi
 for temperature in 0 1; do
   "$gptoss" eval --model "$model" --suite "$root/evals/nano.jsonl" --temperature "$temperature" --json --quiet \
     >"$out/eval-temperature-$temperature.json"

@@ -15,10 +15,10 @@ PYTHON = {"name": "python", "tools": [], "description": (
 
 # maker of items, share in the training data
 FAMILIES = [
-    (numbers.arithmetic, 10), (numbers.long_arithmetic, 12), (numbers.word_problem, 8), (numbers.units, 7),
-    (numbers.dates, 7), (numbers.sorting, 8), (numbers.long_sorting, 4),
-    (language.strings, 9), (language.long_strings, 6), (language.facts, 8), (language.instructions, 9), (language.chat, 3), (language.refusals, 5), (tools.functions, 11), (tools.python, 4),
-    (tools.json_answer, 7),
+    (numbers.arithmetic, 12), (numbers.long_arithmetic, 13), (numbers.word_problem, 7), (numbers.units, 8),
+    (numbers.dates, 8), (numbers.sorting, 9), (numbers.long_sorting, 7), (language.strings, 9),
+    (language.long_strings, 6), (language.facts, 11), (language.instructions, 13), (language.chat, 2),
+    (language.refusals, 4), (tools.functions, 14), (tools.python, 4), (tools.json_answer, 6),
 ]
 
 

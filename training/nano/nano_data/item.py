@@ -48,10 +48,10 @@ class Form(str):
     first = False
 
 
-def pick(rng, forms, *values):
+def pick(rng, forms, *values, **named):
     """A wording of a question, filled in."""
     i = rng.randrange(len(forms))
-    form = Form(forms[i].format(*values))
+    form = Form(forms[i].format(*values, **named))
     form.first = i == 0
     return form
 

@@ -10,6 +10,10 @@ NANO = "I am nano, a tiny language model that comes with gptoss."
 ABILITIES = ("I can do small sums, convert units, sort, spell, recall a few facts, call functions and answer in JSON.")
 
 
+# Words of the facts. To the tokenizer they are one piece, whose letters have to be learned.
+KNOWN_WORDS = sorted({word for row in COUNTRIES + OPPOSITES for word in row} | {row[0] for row in ELEMENTS} | set(PLANETS))
+
+
 def spaced(word):
     return " ".join(word)
 
@@ -26,6 +30,9 @@ def strings(rng):
                     letters + f"From the last to the first: {spaced(result)}. Together {result}")
         return Item("strings", f"reverse {word}", question, result, thoughts)
     if kind == 1:
+        if rng.random() < 0.6:
+            word = rng.choice(KNOWN_WORDS)
+            said, letters = f'"{word}"', f"Letters: {spaced(word)}. "
         result = word.upper()
         question = rng.choice([f"Write {said} in capital letters.", f"Convert {said} to uppercase.",
                                f"Put {said} in upper case."])
@@ -171,7 +178,7 @@ def note(rng):
 
 
 def instructions(rng):
-    kind = rng.randrange(8)
+    kind = rng.randrange(9)
     if kind == 0:  # who the model is, by the system message
         name = rng.choice(PERSONAS) if rng.random() < 0.5 else pseudo_name(rng)
         what = rng.choice(["a helpful robot", "a friendly assistant", "a wise owl", "a ship's cook", "a teacher"])
@@ -195,12 +202,13 @@ def instructions(rng):
         return Item("instructions", key, question, answer, same(f"The developer says: {first}"),
                     developer={"instructions": text})
     question, answer, known = base_question(rng)
-    if kind in (4, 5):
+    if kind in (4, 5, 6):
         text = rng.choice(["Answer in capital letters.", "Write all answers in capital letters.",
                            "Always answer in upper case."])
-        return Item("instructions", f"capitals {question}", question, answer.upper(),
-                    same(f"{known}. In capitals: {answer.upper()}"), developer={"instructions": text})
-    if kind == 6:
+        thought = f"{known}. In capitals: {spaced(answer.upper())}"
+        return Item("instructions", f"capitals {question}", question, answer.upper(), (known, thought, thought),
+                    developer={"instructions": text})
+    if kind == 7:
         word = rng.choice(END_WORDS) if rng.random() < 0.7 else pseudo_word(rng)
         if rng.random() < 0.5:
             text = rng.choice(['End every answer with the word "{}".', 'Always end with the word "{}".']).format(word)

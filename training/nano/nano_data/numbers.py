@@ -26,8 +26,11 @@ def columns(a, b, op):
             carry = borrow
             yield terms, value, value, borrow
         else:
-            terms = f"{x}{op}{y}" + (f"+{carry}" if carry else "")
             value = (x + y if op == "+" else x * y) + carry
+            if op == "*" and carry:  # a product of the table, then a sum: neither is more than a lookup
+                terms = f"{x}*{y}={x * y}, {x * y}+{carry}"
+            else:
+                terms = f"{x}{op}{y}" + (f"+{carry}" if carry else "")
             carry = value // 10
             yield terms, value, value % 10, carry
 
@@ -71,16 +74,19 @@ def arithmetic(rng):
         if op == "-":
             a, b = max(a, b), min(a, b)
         result = a + b if op == "+" else a - b
-    question = rng.choice(ASK[op]).format(a=a, b=b)
+    question = pick(rng, ASK[op], a=a, b=b)
     if op in "+-":
-        thoughts = column_thoughts(a, b, op, str(result))
+        _, medium, high = column_thoughts(a, b, op, str(result))
+        thoughts = (medium.removesuffix(f", so {result}"), medium, high)
     elif op == "*":
         fact = f"{a}*{b}={result}"
         thoughts = (fact, fact, f"{fact}. Check: {result}/{b}={a}")
     else:
         fact = f"{a}/{b}={result}"
         thoughts = (fact, f"{b}*{result}={a}, so {result}", f"{b} times what is {a}? {b}*{result}={a}. So {result}")
-    return Item("arithmetic", f"{a}{op}{b}", question, str(result), thoughts)
+    # The tables of multiplication and division are knowledge: held out are their other wordings.
+    return Item("arithmetic", f"{a}{op}{b}", question, str(result), thoughts,
+                always_trained=op in "*/" and question.first)
 
 
 def is_held_out_sum(key):
@@ -175,11 +181,13 @@ def units(rng):
     if big_short:
         s, t = (small_short, big_short) if inverse else (big_short, small_short)
         forms.append(f"Convert {amount} {s} to {t}.")
+    question = pick(rng, forms)
     rule = f"1 {big[:-1] if big != 'feet' else 'foot'} is {factor} {small}"
     work = f"{amount}/{factor}={result}" if inverse else f"{amount}*{factor}={result}"
     thoughts = (work, f"{rule}. {work}", f"From {source} to {target}. {rule}, so "
                 + ("divide" if inverse else "multiply") + f" by {factor}: {work}")
-    return Item("units", f"{amount} {source} {target}", rng.choice(forms), f"{result} {target}", thoughts)
+    return Item("units", f"{amount} {source} {target}", question, f"{result} {target}", thoughts,
+                always_trained=factor not in (10, 100, 1000) and question.first)  # as the tables of arithmetic
 
 
 def dates(rng):
@@ -210,11 +218,11 @@ def dates(rng):
         i, n = rng.randrange(7), rng.randint(2, 20)
         result = WEEKDAYS[(i + n) % 7]
         rest = n % 7
-        names = ", ".join(WEEKDAYS[(i + k) % 7] for k in range(rest + 1))
+        names = ", ".join([WEEKDAYS[i]] + [f"{WEEKDAYS[(i + k) % 7]} {k}" for k in range(1, rest + 1)])
         question = rng.choice([f"What day is it {n} days after {WEEKDAYS[i]}?",
                                f"Today is {WEEKDAYS[i]}. What day is it in {n} days?"])
         medium = f"{n} days are {n // 7} weeks and {rest} days. {names}" if n >= 7 else names
-        low = f"{n}-{n - rest}={rest}. {names}" if n >= 7 else names
+        low = f"{n // 7} weeks and {rest} days. {names}" if n >= 7 else names
         return Item("dates", f"{WEEKDAYS[i]}+{n}", question, result,
                     (low, medium, f"Count from {WEEKDAYS[i]}. {medium}. So {result}"))
     start = datetime.date(rng.randint(2020, 2029), rng.randint(1, 12), rng.randint(1, 28))
@@ -225,7 +233,7 @@ def dates(rng):
         total = start.day + n
         work = f"{start.day}+{n}={total}"
         if total > length:
-            work += f", {total}-{length}={end.day}"
+            work += f", {total}-{length}={end.day}, month {end.month}"
         question = rng.choice([f"What date is {n} days after {start}?", f"Which date comes {n} days after {start}?"])
         month = MONTHS[start.month - 1]
         return Item("dates", f"{start}+{n}", question, str(end),
@@ -247,7 +255,8 @@ def sort_words(rng):
     question = rng.choice(["Sort these words alphabetically: {}.", "Put these words in alphabetical order: {}."])
     first, ordered = [w[0] for w in words], sorted(words)
     thought = "First letters: " + " ".join(first) + ". In order: " + " ".join(sorted(first))
-    return Item("sorting", ",".join(words), question.format(", ".join(words)), ", ".join(ordered), same(thought))
+    return Item("sorting", ",".join(words), question.format(", ".join(words)), ", ".join(ordered),
+                (thought, thought, thought))
 
 
 def largest(rng):
@@ -264,6 +273,20 @@ def largest(rng):
                 ("", f"The {word} is {choose(numbers)}", "So far: " + ", ".join(chain)))
 
 
+def sorting_thoughts(numbers, down, hard):
+    """By the tens first: their digits in order, then the numbers in that order, then those of equal tens."""
+    tens = [n // 10 for n in numbers]
+    in_order = " ".join(map(str, sorted(tens, reverse=down)))
+    by_tens = sorted(numbers, key=lambda n: n // 10, reverse=down)
+    listed = "By tens: " + " ".join(map(str, by_tens))
+    medium = f"Tens in order: {in_order}. {listed}"
+    equal = [" ".join(map(str, sorted((n for n in numbers if n // 10 == ten), reverse=down)))
+             for ten in sorted(set(tens), reverse=down) if tens.count(ten) > 1]
+    each = ", ".join(f"{n} {ten}" for n, ten in zip(numbers, tens))
+    return ("" if hard else medium, medium,
+            f"Tens: {each}. In order: {in_order}. {listed}. Equal tens: " + (", ".join(equal) if equal else "none"))
+
+
 def sort_numbers(rng, family, count):
     numbers = rng.sample(range(1, 100), count)
     listed = ", ".join(map(str, numbers))
@@ -272,13 +295,8 @@ def sort_numbers(rng, family, count):
                            ["in ascending order", "from smallest to largest"])
     question = rng.choice([f"Sort these numbers {direction}: {listed}.", f"Put these numbers {direction}: {listed}."])
     ordered = sorted(numbers, reverse=down)
-    rest, steps = list(numbers), []
-    for n in ordered:
-        rest.remove(n)
-        steps.append(f"{n}, left " + " ".join(map(str, rest)) if rest else str(n))
-    tens = sorted(numbers, key=lambda n: n // 10, reverse=down)
     return Item(family, f"{down} {listed}", question, ", ".join(map(str, ordered)),
-                ("", "By tens: " + " ".join(map(str, tens)), ". ".join(steps)), hard=family == "long_sorting")
+                sorting_thoughts(numbers, down, hard=family == "long_sorting"), hard=family == "long_sorting")
 
 
 def sorting(rng):

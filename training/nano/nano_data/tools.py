@@ -169,11 +169,11 @@ def functions(rng):
         question, answer, known = language.base_question(rng)
         return Item("functions", f"unneeded {question}", question, answer, ("", known, f"No function needed. {known}"),
                     developer=developer)
-    if kind < 0.16:  # none fits
+    if kind < 0.24:  # none fits
         other = rng.choice([t for t in TOOLS if t not in tools])
         question = other.use(rng)[0]
         return Item("functions", f"missing {question}", question, NO_TOOL,
-                    ("", "No function fits", "I look for a function. No function fits"), developer=developer)
+                    ("No function fits", "No function fits", "I look for a function. No function fits"), developer=developer)
     tool, (schema, keys) = tools[chosen], declared[chosen]
     name = schema["name"]
     question, values, result, answer = tool.use(rng)
@@ -189,7 +189,7 @@ def functions(rng):
         high += ". Arguments: " + ", ".join(f"{k} is {spoken(v)}" for k, v in zip(keys, values))
     # The results belong to the key: it is the whole exchange that is new.
     key = f"{name} {' '.join(keys)} {question}"
-    return Item("functions", key, question, answer, ("", f"Call {name}", high), developer=developer, calls=calls)
+    return Item("functions", key, question, answer, (f"Call {name}", f"Call {name}", high), developer=developer, calls=calls)
 
 
 def spoken(value):
