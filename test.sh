@@ -45,7 +45,7 @@ ctests() {
   entries=$(grep -cE '^ *[0-9]+/[0-9]+ Test .*(Failed|Exception|Timeout|Not Run)' "$log")
   if ((entries > bad)); then bad=$entries; fi
   # Entries that are scripts have no tests of their own to count.
-  ok=$((ok + $(grep -E '^ *[0-9]+/[0-9]+ Test .*Passed' "$log" | grep -cvE ': [a-z0-9_]+_test ')))
+  ok=$((ok + $(grep -E '^ *[0-9]+/[0-9]+ Test .*Passed' "$log" | grep -cvE ': [a-z0-9_]+_test(_[0-9]+)? ')))
   if ((status != 0 && bad == 0)); then bad=1; fi
   passed=$((passed + ok))
   failed=$((failed + bad))

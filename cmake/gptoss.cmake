@@ -81,12 +81,13 @@ function(gptoss_library name)
   endif()
 endfunction()
 
-# gptoss_test(NAME SOURCES a_test.cc DEPS …): a GoogleTest binary; each becomes one CTest entry.
+# gptoss_test(NAME SOURCES a_test.cc DEPS … [SHARDS N]): a GoogleTest binary; each becomes one CTest entry, or N that run
+# a part of its tests each.
 function(gptoss_test name)
   if(NOT GPTOSS_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "" "SOURCES;ALONE;DEPS;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "SHARDS" "SOURCES;ALONE;DEPS;LINK;LABELS" ${ARGN})
   gptoss_sources(sources ${name} SOURCES ${ARG_SOURCES} ALONE ${ARG_ALONE})
   add_executable(${name} ${sources})
   # Tests spend their time in the libraries; optimising them would double the time of their compilation.
@@ -98,8 +99,17 @@ function(gptoss_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE ${ARG_LINK})
   target_compile_definitions(${name} PRIVATE GPTOSS_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 600)
+  if(ARG_SHARDS)
+    foreach(shard RANGE 1 ${ARG_SHARDS})
+      math(EXPR index "${shard} - 1")
+      add_test(NAME ${name}_${shard} COMMAND ${name})
+      set_tests_properties(${name}_${shard} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 600
+        ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${index}")
+    endforeach()
+  else()
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 600)
+  endif()
   # What the sanitizers run: no program, no long tests.
   if(NOT "slow" IN_LIST ARG_LABELS)
     if(NOT TARGET short_unit_tests)
