@@ -53,7 +53,7 @@ WARN_LINES, FAIL_LINES, WARN_FUNCTION_LINES = 500, 800, 60
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 # gptoss_library, gptoss_test and gptoss_fuzzer name their dependencies after DEPS, up to the next keyword.
 CMAKE_TARGET = re.compile(r"\bgptoss_(library|test|fuzzer)\(\s*(\S+)([^)]*)\)", re.S)
-CMAKE_KEYWORDS = {"SOURCES", "ALONE", "DEPS", "LINK", "LABELS"}
+CMAKE_KEYWORDS = {"SOURCES", "ALONE", "DEPS", "LINK", "LABELS", "SHARDS"}
 NOT_A_FUNCTION = re.compile(r"^\s*(?:namespace|class|struct|enum|union|extern\s+\"C\"\s*\{|#|//)|=\s*\{")
 
 
