@@ -3,15 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/emulator/emulator.h"
 #include "backends/cuda/gpu_peak.h"
 #include "backends/cuda/kernels.h"
-#include "base/rng.h"
 #include "engine/verify.h"
 #include "golden_model.h"
+#include "training/lively.h"
 
 namespace gptoss {
 namespace {
@@ -120,16 +118,6 @@ TEST(CudaModel, AStepTakesNoMoreThanWasReserved) {
   EXPECT_EQ((*runner)->scratch_bytes(), reserved);
 }
 
-/// Values of all tensors of an adapter, none of them zero.
-std::vector<float> LivelyAdapter(const AdapterLayout& layout, uint64_t seed) {
-  const RandomStream random(seed, 1);
-  std::vector<float> values(layout.size());
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = std::ldexp(static_cast<float>(random.Word(i) >> 40), -26) - 0.125f;  // within an eighth
-  }
-  return values;
-}
-
 /// Logits of all positions of three sequences in one batch, with adapters 2, 0 and 1; [3][7, V].
 std::vector<std::vector<float>> LogitsWithAdapters(const LoadedGolden& loaded, const Ops& ops,
                                                    const AdapterWeights& adapters) {
@@ -163,9 +151,7 @@ TEST(CudaModel, EachSequenceHasItsAdapter) {
       LoadGolden(GoldenCheckpoint("micro", "hf"), ReferenceOps(), DensePrecision::kAsStored, Options(DType::kF32, 64));
   ASSERT_NE(on_gpu, nullptr);
   ASSERT_NE(on_host, nullptr);
-  const auto options = CheckAdapter({.rank = 4, .alpha = 4, .targets = {"all"}});
-  ASSERT_TRUE(options.ok()) << options.status().message();
-  const std::vector<AdapterLayout> layouts(3, AdapterLayout(on_host->weights.config, *options));
+  const std::vector<AdapterLayout> layouts(3, AdapterLayout(on_host->weights.config, gptoss::Options({"all"})));
   const std::vector<std::vector<float>> values = {LivelyAdapter(layouts[0], 1), LivelyAdapter(layouts[0], 2),
                                                   LivelyAdapter(layouts[0], 3)};
   const std::vector<uint8_t> owners = {0, 1, 2};

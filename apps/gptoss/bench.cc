@@ -34,7 +34,6 @@ int RunBench(BenchFlags flags) {
   flags.model.context = flags.plan.longest();
   flags.model.sequences = flags.plan.most_sequences();
   BenchSetting setting;
-  setting.profile = flags.plan.profile;
   std::unique_ptr<ModelSession> session;
   for (int i = 0; i < flags.loads; ++i) {
     session.reset();

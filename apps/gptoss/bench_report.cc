@@ -70,7 +70,7 @@ Json RunJson(const ModelConfig& config, const BenchPlan& plan, const BenchSettin
                {"ttft_s", SpreadJson(run.ttft_s)},
                {"prefill", PrefillJson(config, setting, run)},
                {"decode", DecodeJson(config, plan, setting, run)}};
-  if (setting.profile) json["profile"] = {{"prefill", ProfileJson(run.prefill)}, {"decode", ProfileJson(run.decode)}};
+  if (plan.profile) json["profile"] = {{"prefill", ProfileJson(run.prefill)}, {"decode", ProfileJson(run.decode)}};
   return json;
 }
 
@@ -100,7 +100,7 @@ Json BenchJson(const ModelSession& session, const BenchPlan& plan, const BenchSe
       {"bandwidth", {{"measured_gb_s", setting.peak_gb_s}, {"decode_gb_s", first["decode"]["gb_s"]}}},
       {"compute", {{"measured_tflop_s", setting.peak_tflop_s}, {"prefill_tflop_s", first["prefill"]["tflop_s"]}}},
       {"peak_rss_bytes", setting.peak_rss_bytes}};
-  if (setting.profile) json["profile"] = first["profile"];
+  if (plan.profile) json["profile"] = first["profile"];
   json["runs"] = std::move(all);
   return json;
 }
@@ -136,7 +136,7 @@ std::string BenchTable(const Json& document, const BenchSetting& setting, const 
       "\nprefill and decode in tokens/s, all sequences together; peak: percent of TFLOP/s in prefill, of GB/s in "
       "decode;"
       "\nexperts: distinct ones that a decode step reads in a layer\n";
-  if (!setting.profile) return table;
+  if (!document.contains("profile")) return table;
   for (const BenchRun& run : runs) {
     const std::string where = fmt::format("prompt {}, context {}, batch {}", run.prompt, run.context, run.batch);
     table += "\n" + ProfileTable(where + ", prefill", run.prefill);

@@ -14,7 +14,6 @@ struct BenchSetting {
   std::vector<double> load_s;  // one a load
   uint64_t peak_rss_bytes = 0;
   double peak_gb_s = 0, peak_tflop_s = 0;
-  bool profile = false;
 };
 
 /// One document: the first run's figures at the top, and all runs in "runs".

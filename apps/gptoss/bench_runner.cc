@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -26,7 +25,7 @@ std::vector<std::byte> Noise(uint64_t size, DType dtype) {
   std::vector<std::byte> bytes(size);
   const uint64_t width = RowBytes(dtype, 1);
   for (uint64_t at = 0; at < size; at += width) {
-    const float value = std::ldexp(static_cast<float>(random.Word(at) >> 40), -23) - 1.0f;
+    const auto value = static_cast<float>(2.0 * random.Uniform(at) - 1.0);
     const uint16_t half = F32ToBf16(value);
     std::memcpy(bytes.data() + at, dtype == DType::kF32 ? static_cast<const void*>(&value) : &half, width);
   }
