@@ -112,7 +112,7 @@ Status Run(const std::string& path, int output) {
   GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, OpenCheckpoint(path));
   GPTOSS_ASSIGN_OR_RETURN(const ModelWeights weights,
                           LoadWeights(std::shared_ptr<const Checkpoint>(std::move(checkpoint)),
-                                      DensePrecision::kDefault, pool, nullptr, ops->weight_layout));
+                                      DensePrecision::kDefault, pool, nullptr, {.layout = ops->weight_layout}));
   const GptOss model(weights, *ops);
   GPTOSS_ASSIGN_OR_RETURN(
       const auto runner,

@@ -73,7 +73,12 @@ model() {  # model NAME SYNTH-ARGUMENTS…: verified, run, timed, removed
   printf "[1, 2, 3, 4, 5]" >"$scratch/tokens.json"
   step "$name: generate" "$gptoss" generate --device cuda --model "$file" --tokens-file "$scratch/tokens.json" --temperature 0 --quiet
   step "$name: bench" "$gptoss" bench --device cuda --model "$file" --prompt 512,2048 --context 0,8192 --batch 1,8 --gen 32 --quiet --profile
+  if [[ $name == 20b ]]; then shared "$file"; fi
   rm -f "$file"
+}
+shared() {  # shared MODEL: on a GPU with less memory, most experts stay on the host
+  step "8 GB: verify" "$gptoss" verify --device cuda --gpu-memory 8GB --model "$1" --quiet
+  step "8 GB: bench" "$gptoss" bench --device cuda --gpu-memory 8GB --model "$1" --prompt 512 --gen 16 --profile
 }
 model small --like 20b --layers 2
 model 20b --like 20b

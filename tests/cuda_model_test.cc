@@ -3,12 +3,19 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <limits>
+
 #include "backends/cuda/cuda_ops.h"
 #include "backends/cuda/emulator/emulator.h"
 #include "backends/cuda/gpu_peak.h"
 #include "backends/cuda/kernels.h"
+#include "checkpoint/packed.h"
+#include "engine/expert_offload.h"
+#include "engine/memory_plan.h"
 #include "engine/verify.h"
 #include "golden_model.h"
+#include "model/write_packed.h"
 #include "training/lively.h"
 
 namespace gptoss {
@@ -87,6 +94,154 @@ TEST(CudaModel, WhatMeasuresTheMatrixRateMultiplies) {
   ASSERT_TRUE(peak.ok()) << peak.status().message();
   EXPECT_GT(peak->copy_gb_s, 0);
   EXPECT_GT(peak->matrix_tflop_s, 0);
+}
+
+/// The emulated GPU's ops beside those of the host for the layers that stay there.
+Ops WithHost(const Ops& gpu, const Ops& host) {
+  Ops both = gpu;
+  both.host = &host;
+  return both;
+}
+
+TEST(CudaModel, LayersThatStayOnTheHostGiveTheSameLogits) {
+  const auto gpu = cuda::EmulatedDevice();
+  const Ops ops = WithHost(cuda::ExactOps(), ReferenceOps());
+  auto all_there =
+      LoadGolden(GoldenCheckpoint("micro", "hf"), ops, DensePrecision::kAsStored, Options(DType::kF32, 64), *gpu);
+  ASSERT_NE(all_there, nullptr);
+  const int layers = all_there->weights.config.num_layers;
+  for (const int host_layers : {1, layers}) {
+    auto loaded = LoadGolden(GoldenCheckpoint("micro", "hf"), ops, DensePrecision::kAsStored, Options(DType::kF32, 64),
+                             *gpu, host_layers);
+    ASSERT_NE(loaded, nullptr);
+    EXPECT_EQ(loaded->weights.host_layers, host_layers);
+    EXPECT_LT(loaded->weights.memory.size(), all_there->weights.memory.size());
+    const LogitMetrics metrics = CompareWithGolden(LastLogits(*loaded->runner, GoldenTokens("micro", "r244"), 10),
+                                                   "micro/r244.logits.f32.npy", 10);
+    EXPECT_LE(metrics.rel_l2(), 2e-5) << host_layers;
+    EXPECT_EQ(metrics.nonfinite(), 0);
+  }
+}
+
+// The same kernels on the same weights: the same bits, from either arrangement on the host.
+TEST(CudaModel, ExpertsThatComeForAPassGiveTheSameBits) {
+  const auto gpu = cuda::EmulatedDevice();
+  const std::vector<int32_t> tokens = GoldenTokens("micro", "s7");
+  const auto all_there = LoadGolden(GoldenCheckpoint("micro", "hf"), cuda::FastOps(), DensePrecision::kDefault,
+                                    Options(DType::kBF16, 64), *gpu);
+  ASSERT_NE(all_there, nullptr);
+  const std::vector<float> want = LastLogits(*all_there->runner, tokens, 7);
+  for (const WeightLayout layout : {WeightLayout::kRowMajor, WeightLayout::kRows8}) {
+    Ops host = ReferenceOps();
+    host.weight_layout = layout;
+    const Ops ops = WithHost(cuda::FastOps(), host);
+    const auto loaded =
+        LoadGolden(GoldenCheckpoint("micro", "hf"), ops, DensePrecision::kDefault, Options(DType::kBF16, 64), *gpu, 2);
+    ASSERT_NE(loaded, nullptr);
+    EXPECT_EQ(loaded->weights.layers[0].gate_up.layout, layout);
+    EXPECT_EQ(loaded->model->brought_bytes(), 0u);
+    loaded->model->BringExpertsFrom(7);
+    const auto runner = ModelRunner::Create(*loaded->model, loaded->pool, Options(DType::kBF16, 64));
+    ASSERT_TRUE(runner.ok()) << runner.status().message();
+    const size_t reserved = (*runner)->scratch_bytes();
+    EXPECT_GE(reserved, loaded->runner->scratch_bytes() + loaded->model->brought_bytes());
+    EXPECT_EQ(LastLogits(**runner, tokens, 7), want);
+    EXPECT_EQ((*runner)->scratch_bytes(), reserved);
+  }
+}
+
+// The host's fast kernels want their own arrangement of the weights that stay.
+TEST(CudaModel, LayersThatStayOnTheHostAreLaidOutForIt) {
+  const auto gpu = cuda::EmulatedDevice();
+  const auto cpu = CpuOps("", Precision::kFast);
+  ASSERT_TRUE(cpu.ok()) << cpu.status().message();
+  const Ops ops = WithHost(cuda::FastOps(), **cpu);
+  auto loaded =
+      LoadGolden(GoldenCheckpoint("micro", "hf"), ops, DensePrecision::kDefault, Options(DType::kBF16, 64), *gpu, 2);
+  auto on_host =
+      LoadGolden(GoldenCheckpoint("micro", "hf"), ReferenceOps(), DensePrecision::kDefault, Options(DType::kBF16, 64));
+  ASSERT_NE(loaded, nullptr);
+  ASSERT_NE(on_host, nullptr);
+  EXPECT_EQ(loaded->weights.layers[0].gate_up.layout, (*cpu)->weight_layout);
+  EXPECT_EQ(loaded->weights.layers[2].gate_up.layout, WeightLayout::kRowMajor);
+  const auto report = VerifyOps(loaded->weights, ops, ReferenceOps(), loaded->pool, {.positions = {0, 127}}, nullptr,
+                                &on_host->weights);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_TRUE(report->passed) << report->failure;
+}
+
+TEST(CudaModel, ExpertsComeWhereThatTakesLessTime) {
+  ModelConfig config;
+  config.experts_per_token = 4;
+  config.hidden_size = config.intermediate_size = 1000;
+  // 12e6 multiply-adds a row, 1 µs at 12e12 a second; a layer comes in 100 µs.
+  EXPECT_EQ(RowsToBring(config, 1000000, {.upload_bytes_s = 1e10, .host_macs_s = 12e12}), 100);
+  EXPECT_EQ(RowsToBring(config, 1000000, {.upload_bytes_s = 1e10, .host_macs_s = 12e11}), 10);
+  EXPECT_EQ(RowsToBring(config, 1000000, {.upload_bytes_s = 0, .host_macs_s = 12e11}),
+            std::numeric_limits<int64_t>::max());
+  const auto gpu = cuda::EmulatedDevice();
+  const auto rate = MeasureUpload(*gpu);
+  ASSERT_TRUE(rate.ok()) << rate.status().message();
+  EXPECT_GT(*rate, 1e6);
+}
+
+TEST(CudaModel, PackedFilesGiveWhatTheirSourceGives) {
+  const std::string path = ::testing::TempDir() + "cuda_model_test.packed";
+  const auto source = OpenCheckpoint(GoldenCheckpoint("micro", "hf"));
+  ASSERT_TRUE(source.ok()) << source.status().message();
+  PackOptions options;
+  options.layout = WeightLayout::kRows8;
+  const Status packed = WritePacked(**source, path, options);
+  ASSERT_TRUE(packed.ok()) << packed.message();
+  const auto gpu = cuda::EmulatedDevice();
+  std::vector<std::vector<float>> logits;
+  for (const std::string& model : {GoldenCheckpoint("micro", "hf"), path}) {
+    const auto loaded = LoadGolden(model, cuda::FastOps(), DensePrecision::kDefault, Options(DType::kBF16, 64), *gpu);
+    ASSERT_NE(loaded, nullptr);
+    logits.push_back(LastLogits(*loaded->runner, GoldenTokens("micro", "s7"), 7));
+  }
+  EXPECT_EQ(logits[0], logits[1]);
+  std::filesystem::remove(path);
+}
+
+TEST(CudaModel, ThePlanIsWhatIsTaken) {
+  const auto gpu = cuda::EmulatedDevice();
+  const Ops ops = WithHost(cuda::FastOps(), ReferenceOps());
+  const auto opened = OpenCheckpoint(GoldenCheckpoint("micro", "hf"));
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const RunnerOptions options = Options(DType::kBF16, 64);
+  const auto plan = [&](uint64_t available) {
+    return PlanGpu(**opened, DensePrecision::kDefault, options, CudaScratchBytes, available);
+  };
+  const GpuPlan everything = plan(1u << 30);
+  EXPECT_EQ(everything.host_layers, 0);
+  EXPECT_TRUE(everything.fits_gpu);
+  const uint64_t layer = everything.memory.weights.layer_mlp;
+  EXPECT_EQ(plan(everything.on_gpu).host_layers, 0);
+  EXPECT_EQ(plan(everything.on_gpu - 1).host_layers, 1);
+  EXPECT_EQ(plan(everything.on_gpu - layer).on_gpu, everything.on_gpu - layer);
+  EXPECT_EQ(plan(everything.on_gpu - layer - 1).host_layers, 2);
+  // Room for a layer that is brought is one layer less that stays; the staging buffer is larger than this model.
+  const auto little = [](const StepShape&) { return uint64_t{1000}; };
+  const uint64_t without_staging = PlanGpu(**opened, DensePrecision::kDefault, options, little, 1u << 30).on_gpu;
+  const GpuPlan brings = PlanGpu(**opened, DensePrecision::kDefault, options, little, without_staging - 1, true);
+  EXPECT_TRUE(brings.brings_experts && brings.fits_gpu);
+  EXPECT_EQ(brings.host_layers, 2);
+  const GpuPlan no_room =
+      PlanGpu(**opened, DensePrecision::kDefault, options, CudaScratchBytes, everything.on_gpu - 1, true);
+  EXPECT_FALSE(no_room.brings_experts);
+  EXPECT_EQ(no_room.host_layers, 1);
+  const GpuPlan nothing = plan(1000);
+  EXPECT_FALSE(nothing.fits_gpu);
+  EXPECT_EQ(nothing.host_layers, (*opened)->config().num_layers);
+  for (const GpuPlan& p : {everything, plan(everything.on_gpu - 1)}) {
+    const auto loaded =
+        LoadGolden(GoldenCheckpoint("micro", "hf"), ops, DensePrecision::kDefault, options, *gpu, p.host_layers);
+    ASSERT_NE(loaded, nullptr);
+    const uint64_t taken = loaded->weights.memory.size() + loaded->runner->kv_bytes() + loaded->runner->scratch_bytes();
+    EXPECT_GE(taken, p.on_gpu);
+    EXPECT_LE(taken, p.on_gpu + (*opened)->tensors().size() * kPackedAlignment);  // each begins on a page
+  }
 }
 
 // Where another program takes the rest of the memory, a step must not need more.

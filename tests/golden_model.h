@@ -53,13 +53,16 @@ struct LoadedGolden {
 };
 
 inline std::unique_ptr<LoadedGolden> LoadGolden(const std::string& path, const Ops& ops, DensePrecision dense,
-                                                const RunnerOptions& options, Device& device = HostDevice()) {
+                                                const RunnerOptions& options, Device& device = HostDevice(),
+                                                int host_layers = 0) {
   auto loaded = std::make_unique<LoadedGolden>();
   auto checkpoint = OpenCheckpoint(path);
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status().message();
   if (!checkpoint.ok()) return nullptr;
-  auto weights = LoadWeights(std::shared_ptr<const Checkpoint>(*std::move(checkpoint)), dense, loaded->pool, nullptr,
-                             ops.weight_layout, device);
+  WeightPlacement placement{.device = &device, .layout = ops.weight_layout, .host_layers = host_layers};
+  if (ops.host != nullptr) placement.host_layout = ops.host->weight_layout;
+  auto weights =
+      LoadWeights(std::shared_ptr<const Checkpoint>(*std::move(checkpoint)), dense, loaded->pool, nullptr, placement);
   EXPECT_TRUE(weights.ok()) << weights.status().message();
   if (!weights.ok()) return nullptr;
   loaded->weights = *std::move(weights);

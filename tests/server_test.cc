@@ -51,8 +51,9 @@ class Server : public HttpObserver {
     synth.config.vocab_size = static_cast<int>(tokenizer->size());
     GPTOSS_ASSIGN_OR_RETURN(auto checkpoint, MakeSyntheticCheckpoint(synth));
     GPTOSS_ASSIGN_OR_RETURN(const Ops* const ops, CpuOps("", Precision::kFast));
-    GPTOSS_ASSIGN_OR_RETURN(weights_, LoadWeights(std::shared_ptr<const Checkpoint>(std::move(checkpoint)),
-                                                  DensePrecision::kDefault, pool_, nullptr, ops->weight_layout));
+    GPTOSS_ASSIGN_OR_RETURN(
+        weights_, LoadWeights(std::shared_ptr<const Checkpoint>(std::move(checkpoint)), DensePrecision::kDefault, pool_,
+                              nullptr, {.layout = ops->weight_layout}));
     model_ = std::make_unique<GptOss>(weights_, *ops);
     RunnerOptions runner_options;
     runner_options.max_context = 1024;

@@ -84,7 +84,7 @@ Json BenchJson(const ModelSession& session, const BenchPlan& plan, const BenchSe
   const Json& first = all[0];
   Json json = {
       {"model", session.checkpoint->Describe()},
-      {"target", session.ops->name},
+      {"target", session.ops.name},
       {"device", session.device == nullptr ? "cpu" : session.device->name()},
       {"threads", session.pool->num_threads()},
       {"prompt", first["prompt"]},

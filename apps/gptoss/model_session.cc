@@ -4,10 +4,13 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <sstream>
 #include <thread>
 
+#include "backends/cpu/machine_peak.h"
 #include "base/mmap_file.h"
+#include "engine/expert_offload.h"
 #include "json/json.h"
 #include "progress.h"
 #include "training/adapter_file.h"
@@ -78,14 +81,8 @@ Result<std::unique_ptr<AdapterWeights>> LoadAdapters(const ModelFlags& flags, co
   return AdapterWeights::Make(layouts, values, owners);
 }
 
-Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
-                       const Device* device) {
-  uint64_t available = device == nullptr ? AvailableMemory() : device->free_bytes();
-  // A GPU holds the embedding, too, which the host reads from the file.
-  const uint64_t embedding = device == nullptr ? 0 : PlanWeights(checkpoint, DenseOf(flags)).mapped_embedding;
-  available -= std::min(available, embedding);
-  const MemoryPlan plan = PlanMemory(checkpoint, DenseOf(flags), options, available);
-  if (plan.total() <= available) return Status();
+Status DoesNotFit(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
+                  const MemoryPlan& plan, uint64_t needed, uint64_t available, const std::string& where) {
   std::string advice = "close other programs or use a machine with more memory";
   if (plan.largest_context > 0) {
     advice = "--context " + std::to_string(plan.largest_context) + " would fit";
@@ -93,8 +90,64 @@ Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, co
     advice = "try --dense int8";
   }
   return ResourceExhausted(checkpoint.Describe() + " with a context of " + std::to_string(options.max_context) +
-                           " needs " + FormatBytes(static_cast<double>(plan.total())) + " of memory, " +
+                           " needs " + FormatBytes(static_cast<double>(needed)) + " of memory" + where + ", " +
                            FormatBytes(static_cast<double>(available)) + " are available: " + advice);
+}
+
+/// How a model is shared between a GPU and the host.
+struct Sharing {
+  int host_layers = 0;
+  int64_t bring_from_rows = std::numeric_limits<int64_t>::max();
+};
+
+/// Experts of some layers stay on the host: where passes of many rows compute those, by what was measured here.
+Result<Sharing> ShareLayers(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
+                            const GpuPlan& roomy, const GpuPlan& plain, Device& device) {
+  ThreadPool pool(ThreadsOf(flags));
+  GPTOSS_ASSIGN_OR_RETURN(const double tflop_s, MeasureCompute(pool, flags.cpu == "reference" ? "" : flags.cpu));
+  OffloadRates rates{.upload_bytes_s = 0, .host_macs_s = HostMacs(tflop_s * 1e12)};
+  GPTOSS_ASSIGN_OR_RETURN(rates.upload_bytes_s, MeasureUpload(device));
+  const int64_t rows = RowsToBring(checkpoint.config(), roomy.memory.weights.layer_mlp, rates);
+  const bool brings = roomy.brings_experts && flags.adapters.empty() && rows <= options.chunk_tokens;
+  const GpuPlan& plan = brings ? roomy : plain;
+  if (!flags.quiet) {
+    const std::string many = brings ? ", and the GPU for " + std::to_string(rows) + " tokens or more together" : "";
+    std::fprintf(stderr,
+                 "gptoss: experts of %d of %d layers stay in the machine's memory (%s): the CPU computes them%s\n",
+                 plan.host_layers, checkpoint.config().num_layers,
+                 FormatBytes(static_cast<double>(plan.on_host)).c_str(), many.c_str());
+  }
+  Sharing sharing{.host_layers = plan.host_layers};
+  if (brings) sharing.bring_from_rows = rows;
+  return sharing;
+}
+
+/// What goes to `device`, and what does not. On failure: kResourceExhausted.
+Result<Sharing> PlanSharing(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
+                            const Ops& ops, Device& device) {
+  const uint64_t free = device.free_bytes();
+  const uint64_t available = flags.gpu_memory == 0 ? free : std::min(free, flags.gpu_memory);
+  const auto plan = [&](bool bring_experts) {
+    return PlanGpu(checkpoint, DenseOf(flags), options, ops.scratch_bytes, available, bring_experts);
+  };
+  const GpuPlan plain = plan(false), roomy = plan(true);
+  if (!plain.fits_gpu) {
+    return DoesNotFit(checkpoint, flags, options, plain.memory, plain.on_gpu, available, " on the GPU");
+  }
+  if (const uint64_t host = AvailableMemory(); roomy.on_host > host) {
+    return ResourceExhausted(checkpoint.Describe() + ": beside what fits the GPU, " +
+                             FormatBytes(static_cast<double>(roomy.on_host)) + " of the machine's memory are needed, " +
+                             FormatBytes(static_cast<double>(host)) + " are available");
+  }
+  if (plain.host_layers == 0) return Sharing();
+  return ShareLayers(checkpoint, flags, options, roomy, plain, device);
+}
+
+Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options) {
+  const uint64_t available = AvailableMemory();
+  const MemoryPlan plan = PlanMemory(checkpoint, DenseOf(flags), options, available);
+  if (plan.total() <= available) return Status();
+  return DoesNotFit(checkpoint, flags, options, plan, plan.total(), available, "");
 }
 
 }  // namespace
@@ -123,6 +176,12 @@ void AddModelFlags(CLI::App& command, ModelFlags* flags) {
   command.add_option("--device", flags->device, "Where to compute: cpu, or cuda (the first GPU)")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
+  command
+      .add_option(
+          "--gpu-memory", flags->gpu_memory,
+          "Most memory to take on the GPU, e.g. 12GB (default: what is free); experts that do not fit stay with "
+          "the CPU")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
   command.add_option("--chunk", flags->chunk, "Prompt tokens of one forward pass")
       ->check(CLI::Range(1, 8192))
       ->capture_default_str();
@@ -167,30 +226,39 @@ Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const ModelFlags& flags) 
 Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   auto session = std::make_unique<ModelSession>();
+  GPTOSS_ASSIGN_OR_RETURN(const Ops* const host_ops, OpsOf(flags));
+  session->ops = *host_ops;
   if (flags.device == "cuda") {
     auto gpu = OpenCuda(0, flags.exact ? Precision::kExact : Precision::kFast);
     if (!gpu.ok()) return gpu.status().WithContext("--device cuda");
     session->device = std::move(gpu->device);
-    session->ops = gpu->ops;
-  } else {
-    GPTOSS_ASSIGN_OR_RETURN(session->ops, OpsOf(flags));
+    session->ops = *gpu->ops;
+    session->ops.host = host_ops;
   }
   GPTOSS_ASSIGN_OR_RETURN(session->checkpoint, OpenModelArgument(flags.model));
   const RunnerOptions options = RunnerOptionsOf(flags, session->checkpoint->config());
-  GPTOSS_RETURN_IF_ERROR(CheckThatItFits(*session->checkpoint, flags, options, session->device.get()));
+  WeightPlacement placement{.layout = session->ops.weight_layout, .host_layout = host_ops->weight_layout};
+  Sharing sharing;
+  if (session->device == nullptr) {
+    GPTOSS_RETURN_IF_ERROR(CheckThatItFits(*session->checkpoint, flags, options));
+  } else {
+    placement.device = session->device.get();
+    GPTOSS_ASSIGN_OR_RETURN(sharing, PlanSharing(*session->checkpoint, flags, options, session->ops, *session->device));
+    placement.host_layers = sharing.host_layers;
+  }
   session->pool = std::make_unique<ThreadPool>(ThreadsOf(flags));
   LoadProgress progress(PlanWeights(*session->checkpoint, DenseOf(flags)).total(), flags.quiet);
-  GPTOSS_ASSIGN_OR_RETURN(session->weights, LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress,
-                                                        session->ops->weight_layout,
-                                                        session->device == nullptr ? HostDevice() : *session->device));
+  GPTOSS_ASSIGN_OR_RETURN(session->weights,
+                          LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress, placement));
   progress.Finish();
   GPTOSS_ASSIGN_OR_RETURN(session->adapter,
                           LoadAdapters(flags, session->checkpoint->config(), &session->adapter_names));
   if (session->adapter != nullptr && session->device != nullptr) {
-    const Status moved = session->adapter->MoveTo(*session->device);
+    const Status moved = session->adapter->MoveTo(*session->device, session->weights.host_layers);
     if (!moved.ok()) return moved.WithContext("--adapter");
   }
-  session->model = std::make_unique<GptOss>(session->weights, *session->ops, session->adapter.get());
+  session->model = std::make_unique<GptOss>(session->weights, session->ops, session->adapter.get());
+  session->model->BringExpertsFrom(sharing.bring_from_rows);
   GPTOSS_ASSIGN_OR_RETURN(session->runner, ModelRunner::Create(*session->model, *session->pool, options));
   session->load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return session;

@@ -28,13 +28,14 @@ struct ModelFlags {
   int sequences = 1;
   int64_t total_context = 0;  // tokens of all sequences together; 0: each may have the whole context
   uint64_t cache_bytes = 0;   // for prefixes of earlier sequences
+  uint64_t gpu_memory = 0;    // most bytes to take on a GPU; 0: what is free
   int threads = 0;            // 0: one per core
   int chunk = 512;
   bool exact = false;
   bool quiet = false;
 };
 
-/// Adds --model, --adapter, --context, --dense, --exact, --threads, --cpu, --device, --quiet.
+/// Adds --model, --adapter, --context, --dense, --exact, --threads, --cpu, --device, --gpu-memory, --quiet.
 void AddModelFlags(CLI::App& command, ModelFlags* flags);
 
 DensePrecision DenseOf(const ModelFlags& flags);
@@ -53,7 +54,7 @@ struct ModelSession {
   std::shared_ptr<const Checkpoint> checkpoint;
   std::unique_ptr<Device> device;  // null: the host
   std::unique_ptr<ThreadPool> pool;
-  const Ops* ops = nullptr;
+  Ops ops;
   ModelWeights weights;
   std::unique_ptr<AdapterWeights> adapter;  // null without --adapter
   std::vector<std::string> adapter_names;   // those that requests choose: owner 1, 2, …

@@ -30,29 +30,74 @@ Json PlanJson(const Checkpoint& checkpoint, const RunnerOptions& options, const 
           {"most_sequences", plan.most_sequences}};
 }
 
-void PrintPlan(const Checkpoint& checkpoint, const RunnerOptions& options, const MemoryPlan& plan, uint64_t available) {
-  const auto line = [](const char* what, uint64_t bytes) {
-    std::printf("  %-28s %12s\n", what, FormatBytes(static_cast<double>(bytes)).c_str());
-  };
+void PrintLine(const char* what, uint64_t bytes) {
+  std::printf("  %-28s %12s\n", what, FormatBytes(static_cast<double>(bytes)).c_str());
+}
+
+/// What both kinds of plan say.
+void PrintParts(const Checkpoint& checkpoint, const RunnerOptions& options, const MemoryPlan& plan) {
   std::printf("%s, %d sequence%s of %d tokens\n", checkpoint.Describe().c_str(), options.max_sequences,
               options.max_sequences == 1 ? "" : "s", options.max_context);
-  line("experts", plan.weights.experts);
-  line("attention", plan.weights.attention);
-  line("embedding", plan.weights.embedding);
-  line("output matrix", plan.weights.unembedding);
-  line("norms, biases, router", plan.weights.small);
-  line("key/value cache, when full", plan.kv_cache);
-  line("activations", plan.activations);
-  line("program", plan.process);
-  line("total", plan.total());
+  PrintLine("experts", plan.weights.experts);
+  PrintLine("attention", plan.weights.attention);
+  PrintLine("embedding", plan.weights.embedding);
+  PrintLine("output matrix", plan.weights.unembedding);
+  PrintLine("norms, biases, router", plan.weights.small);
+  PrintLine("key/value cache, when full", plan.kv_cache);
+  PrintLine("activations", plan.activations);
+  PrintLine("program", plan.process);
+  PrintLine("total", plan.total());
+}
+
+void PrintLargest(const RunnerOptions& options, const MemoryPlan& plan) {
+  std::printf("largest context for %d: %d tokens; most sequences of %d tokens: %d\n", options.max_sequences,
+              plan.largest_context, options.max_context, plan.most_sequences);
+}
+
+void PrintPlan(const Checkpoint& checkpoint, const RunnerOptions& options, const MemoryPlan& plan, uint64_t available) {
+  PrintParts(checkpoint, options, plan);
   if (plan.mapped > 0) {
     std::printf("  the embedding (%s) is read from the file as needed and can be dropped by the system at any time\n",
                 FormatBytes(static_cast<double>(plan.mapped)).c_str());
   }
   std::printf("available now: %s: %s\n", FormatBytes(static_cast<double>(available)).c_str(),
               plan.total() <= available ? "it fits" : "it does not fit");
-  std::printf("largest context for %d: %d tokens; most sequences of %d tokens: %d\n", options.max_sequences,
-              plan.largest_context, options.max_context, plan.most_sequences);
+  PrintLargest(options, plan);
+}
+
+/// Bytes that may be taken of the GPU: --gpu-memory, where no GPU is needed to plan for one, or what is free.
+Result<uint64_t> GpuMemoryOf(const ModelFlags& flags) {
+  if (flags.gpu_memory > 0) return flags.gpu_memory;
+  const auto gpu = OpenCuda(0, Precision::kFast);
+  if (!gpu.ok()) return gpu.status().WithContext("--device cuda without --gpu-memory");
+  return gpu->device->free_bytes();
+}
+
+int PlanForGpu(const ModelFlags& flags, const Checkpoint& checkpoint, const RunnerOptions& options, bool json) {
+  const auto available = GpuMemoryOf(flags);
+  if (!available.ok()) return Fail(available.status());
+  const GpuPlan plan = PlanGpu(checkpoint, DenseOf(flags), options, CudaScratchBytes, *available);
+  const uint64_t host = AvailableMemory();
+  const bool fits = plan.fits_gpu && plan.on_host <= host;
+  if (json) {
+    Json document = PlanJson(checkpoint, options, plan.memory, *available);
+    document["fits"] = fits;
+    document["gpu_bytes"] = plan.on_gpu;
+    document["host_bytes"] = plan.on_host;
+    document["host_layers"] = plan.host_layers;
+    document["host_available_bytes"] = host;
+    std::printf("%s\n", WriteJson(document).c_str());
+    return 0;
+  }
+  PrintParts(checkpoint, options, plan.memory);
+  PrintLine("of this on the GPU", plan.on_gpu);
+  PrintLine("on the host", plan.on_host);
+  std::printf("experts of %d of %d layers stay on the host\n", plan.host_layers, checkpoint.config().num_layers);
+  std::printf("available now: %s on the GPU, %s on the host: %s\n",
+              FormatBytes(static_cast<double>(*available)).c_str(), FormatBytes(static_cast<double>(host)).c_str(),
+              fits ? "it fits" : "it does not fit");
+  PrintLargest(options, plan.memory);
+  return 0;
 }
 
 int RunPlan(const ModelFlags& flags, bool json) {
@@ -60,6 +105,7 @@ int RunPlan(const ModelFlags& flags, bool json) {
   const auto checkpoint = OpenModelArgument(flags.model);
   if (!checkpoint.ok()) return Fail(checkpoint.status());
   const RunnerOptions options = RunnerOptionsOf(flags, (*checkpoint)->config());
+  if (flags.device == "cuda") return PlanForGpu(flags, **checkpoint, options, json);
   const uint64_t available = AvailableMemory();
   const MemoryPlan plan = PlanMemory(**checkpoint, DenseOf(flags), options, available);
   if (json) {
@@ -81,7 +127,9 @@ void RegisterPlan(CLI::App& app, int* exit_code) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   command->add_flag("--json", *json, "One JSON document");
-  command->footer("Example:\n  gptoss plan --model gpt-oss-20b --context 32768 --sequences 4");
+  command->footer(
+      "Examples:\n  gptoss plan --model gpt-oss-20b --context 32768 --sequences 4\n"
+      "  gptoss plan --model gpt-oss-120b --device cuda --gpu-memory 24GB");
   command->callback([flags, json, exit_code] { *exit_code = RunPlan(*flags, *json); });
 }
 

@@ -59,7 +59,7 @@ int RunVerify(const VerifyFlags& flags) {
     on_host = *std::move(loaded);
   }
   ProgressBar bar("verifying", options.positions.size(), ProgressUnit::kCount, flags.model.quiet);
-  const auto report = VerifyOps((*session)->weights, *(*session)->ops, ReferenceOps(), *(*session)->pool, options,
+  const auto report = VerifyOps((*session)->weights, (*session)->ops, ReferenceOps(), *(*session)->pool, options,
                                 [&](int done, int) {
                                   bar.Update(static_cast<uint64_t>(done));
                                   return true;
@@ -68,9 +68,9 @@ int RunVerify(const VerifyFlags& flags) {
   bar.Finish();
   if (!report.ok()) return Fail(report.status());
   if (flags.json) {
-    std::printf("%s\n", WriteJson(ReportJson(*report, (*session)->ops->name)).c_str());
+    std::printf("%s\n", WriteJson(ReportJson(*report, (*session)->ops.name)).c_str());
   } else {
-    PrintReport(*report, (*session)->ops->name);
+    PrintReport(*report, (*session)->ops.name);
   }
   return report->passed ? 0 : 1;
 }

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "backends/cpu/cpu_ops.h"
+#include "backends/cuda/scratch_plan.h"
 
 namespace gptoss {
 namespace {
@@ -38,5 +39,7 @@ Result<const Ops*> CpuOps(const std::string& target, Precision precision) {
   }
   return precision == Precision::kExact ? chosen->exact : chosen->fast;
 }
+
+uint64_t CudaScratchBytes(const StepShape& step) { return cuda::ScratchBytes(step); }
 
 }  // namespace gptoss

@@ -46,6 +46,9 @@ struct Accelerator {
   const Ops* ops = nullptr;  // work in memory of the device
 };
 
+/// Ops::scratch_bytes of CUDA's tables, for planning where there is no GPU.
+uint64_t CudaScratchBytes(const StepShape& step);
+
 struct GpuPeak {
   double copy_gb_s = 0;       // within its memory, read and written bytes together
   double matrix_tflop_s = 0;  // BF16 products of tensor cores with float sums

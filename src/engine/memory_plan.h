@@ -24,6 +24,21 @@ struct MemoryPlan {
 MemoryPlan PlanMemory(const Checkpoint& checkpoint, DensePrecision dense, const RunnerOptions& options,
                       uint64_t available);
 
+/// A model on a GPU. What does not fit there stays on the host, layer by layer: norm, router and experts.
+struct GpuPlan {
+  MemoryPlan memory;    // of both together; largest_context and most_sequences with `host_layers` as they are
+  int host_layers = 0;  // the fewest with which the rest fits; all when nothing does
+  uint64_t on_gpu = 0;  // bytes: weights, cache, activations, scratch memory of ops
+  uint64_t on_host = 0;
+  bool brings_experts = false;  // there is room on the GPU for one layer that passes bring there
+  bool fits_gpu = false;
+};
+
+/// `available` bytes of the GPU. `scratch_bytes` as in Ops. With `bring_experts` room is left for a layer that stays on
+/// the host, if all fits then (GptOss::BringExpertsFrom).
+GpuPlan PlanGpu(const Checkpoint& checkpoint, DensePrecision dense, const RunnerOptions& options,
+                uint64_t (*scratch_bytes)(const StepShape&), uint64_t available, bool bring_experts = false);
+
 /// Memory that this process may still take: the least of what the system has available and its control group's limit.
 uint64_t AvailableMemory();
 

@@ -72,26 +72,33 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::Create(const GptOss& model, Th
   GPTOSS_ASSIGN_OR_RETURN(KvMemory kv,
                           KvMemory::Allocate(model.config(), options.kv_dtype, plan.capacity, *model.weights().device));
   auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(model, pool, options, plan, std::move(kv)));
-  GPTOSS_RETURN_IF_ERROR(runner->ReserveScratch(plan));
+  GPTOSS_RETURN_IF_ERROR(runner->ReserveScratch());
   return runner;
 }
 
-Status ModelRunner::ReserveScratch(const RunnerPlan& plan) {
-  if (model_.ops().scratch_bytes == nullptr) return Status();
-  const ModelConfig& c = model_.config();
-  const StepShape shape{.rows = std::max(std::min(options_.chunk_tokens, options_.max_context), options_.max_sequences),
-                        .sequences = options_.max_sequences,
-                        .positions = options_.max_context,
+uint64_t ReservedBytes(const ModelConfig& c, const RunnerOptions& options, uint64_t (*scratch_bytes)(const StepShape&),
+                       int64_t adapter_rank, uint64_t brought_bytes) {
+  const StepShape shape{.rows = std::max(std::min(options.chunk_tokens, options.max_context), options.max_sequences),
+                        .sequences = options.max_sequences,
+                        .positions = options.max_context,
                         .num_heads = c.num_heads,
                         .num_kv_heads = c.num_kv_heads,
                         .head_dim = c.head_dim,
                         .hidden_size = c.hidden_size,
                         .intermediate_size = c.intermediate_size,
                         .experts_per_token = c.experts_per_token,
-                        .adapter_rank = model_.adapter() == nullptr ? 0 : model_.adapter()->largest_rank()};
+                        .adapter_rank = adapter_rank,
+                        .brings_weights = brought_bytes > 0};
   const uint64_t logits = uint64_t{kLogitRows} * static_cast<uint64_t>(c.vocab_size) * sizeof(float);
   constexpr uint64_t kAlignment = 4096;  // of all allocations together
-  return scratch_.Reserve(plan.activation_bytes + model_.ops().scratch_bytes(shape) + logits + kAlignment)
+  return PlanRunner(c, options).activation_bytes + scratch_bytes(shape) + brought_bytes + logits + kAlignment;
+}
+
+Status ModelRunner::ReserveScratch() {
+  const auto scratch_bytes = model_.ops().scratch_bytes;
+  if (scratch_bytes == nullptr) return Status();
+  const int64_t rank = model_.adapter() == nullptr ? 0 : model_.adapter()->largest_rank();
+  return scratch_.Reserve(ReservedBytes(model_.config(), options_, scratch_bytes, rank, model_.brought_bytes()))
       .WithContext("memory for a step");
 }
 
@@ -103,7 +110,7 @@ ModelRunner::ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOpti
       full_pool_(plan.capacity.full_blocks),
       kv_(std::move(kv)),
       scratch_(*model.weights().device),
-      context_{pool, scratch_} {}
+      context_{pool, scratch_, nullptr, &host_scratch_} {}
 
 std::unique_ptr<Sequence> ModelRunner::NewSequence(int adapter) {
   GPTOSS_CHECK(adapter >= 0 && adapter < AdapterWeights::kMaxOwners);

@@ -32,6 +32,12 @@ struct RunnerPlan {
 };
 RunnerPlan PlanRunner(const ModelConfig& config, const RunnerOptions& options);
 
+/// Bytes of scratch memory that a runner reserves on a device for its largest step, the plan's activations among them,
+/// where ops say what they take (Ops::scratch_bytes). `brought_bytes`: of experts that passes bring from the host.
+uint64_t ReservedBytes(const ModelConfig& config, const RunnerOptions& options,
+                       uint64_t (*scratch_bytes)(const StepShape&), int64_t adapter_rank = 0,
+                       uint64_t brought_bytes = 0);
+
 /// The blocks of a prefix cache of `bytes`: two thirds for full layers, one for windows, so that there is room for a
 /// checkpoint every 300 tokens.
 KvCapacity PrefixCacheCapacity(const ModelConfig& config, DType kv_dtype, uint64_t bytes);
@@ -117,6 +123,7 @@ class ModelRunner {
   void WriteBlock(Sequence& sequence, KvGroup group, int entry, std::span<const std::byte> bytes) {
     kv_.WriteBlock(group, sequence.blocks(group)[static_cast<size_t>(entry)], bytes);
   }
+  uint64_t kv_bytes() const { return kv_.bytes(); }
   /// Bytes held for steps.
   size_t scratch_bytes() const { return scratch_.capacity(); }
   uint64_t BlockBytes(KvGroup group) const { return kv_.GroupBlockBytes(group); }
@@ -140,7 +147,7 @@ class ModelRunner {
  private:
   ModelRunner(const GptOss& model, ThreadPool& pool, const RunnerOptions& options, const RunnerPlan& plan, KvMemory kv);
   /// Takes what the largest step can need where that comes from a device that may have nothing left later.
-  Status ReserveScratch(const RunnerPlan& plan);
+  Status ReserveScratch();
   /// Adds the next rows of a sequence to `batch`. On failure: as Compute.
   Status AddToBatch(const StepItem& item, ForwardBatch* batch);
   /// Logits of the rows batch.logit_rows, whose final-normed states are `hidden`.
@@ -152,7 +159,7 @@ class ModelRunner {
   RunnerOptions options_;
   BlockPool sliding_pool_, full_pool_;
   KvMemory kv_;
-  ScratchArena scratch_;
+  ScratchArena scratch_, host_scratch_;
   std::vector<float> host_logits_;  // copies, where the device's memory is not the host's
   ExecContext context_;
   int tokens_since_release_ = 0;

@@ -93,7 +93,8 @@ Result<ProbeRun> RunProbe(const ModelWeights& weights, const Ops& ops, const For
   const GptOss model(weights, ops);
   Device& device = *weights.device;
   ScratchArena scratch(device);
-  ExecContext context{pool, scratch};
+  ScratchArena host_scratch;
+  ExecContext context{pool, scratch, nullptr, &host_scratch};
   const size_t rows = batch.logit_rows.size(), vocab = static_cast<size_t>(weights.config.vocab_size);
   auto* hidden = scratch.Allocate<float>(rows * static_cast<size_t>(weights.config.hidden_size));
   auto* logits = scratch.Allocate<float>(rows * vocab);

@@ -374,7 +374,7 @@ std::unique_ptr<AdapterWeights> AdapterWeights::Make(std::span<const AdapterLayo
   return weights;
 }
 
-Status AdapterWeights::MoveTo(Device& device) {
+Status AdapterWeights::MoveTo(Device& device, int host_layers) {
   size_t size = bytes();
   for (const std::vector<uint8_t>& owners : owners_) size += owners.size();
   GPTOSS_ASSIGN_OR_RETURN(on_device_, DeviceBuffer::Allocate(device, size));
@@ -389,8 +389,11 @@ Status AdapterWeights::MoveTo(Device& device) {
     update->owner = reinterpret_cast<const uint8_t*>(end);
     end += count;
   };
-  for (Layer& layer : layers_) {
-    for (LowRankUpdate* update : {&layer.qkv, &layer.out, &layer.router, &layer.gate_up, &layer.down}) move(update);
+  for (size_t n = 0; n < layers_.size(); ++n) {
+    Layer& layer = layers_[n];
+    for (LowRankUpdate* update : {&layer.qkv, &layer.out}) move(update);
+    if (n < static_cast<size_t>(host_layers)) continue;
+    for (LowRankUpdate* update : {&layer.router, &layer.gate_up, &layer.down}) move(update);
   }
   move(&unembedding_);
   return device.Wait();

@@ -99,9 +99,10 @@ class AdapterWeights {
   static std::unique_ptr<AdapterWeights> Make(std::span<const AdapterLayout> layouts,
                                               std::span<const std::vector<float>> values,
                                               std::span<const uint8_t> owners = {});
-  /// Copies everything to `device`, which must outlive this object; the ops of that device read it from then on. On
-  /// failure: kResourceExhausted.
-  Status MoveTo(Device& device);
+  /// Copies everything to `device`, which must outlive this object; the ops of that device read it from then on. What
+  /// belongs to router and experts of the first `host_layers` layers (ModelWeights) stays. On failure:
+  /// kResourceExhausted.
+  Status MoveTo(Device& device, int host_layers = 0);
 
   /// `active` as in LowRankUpdate.
   Layer layer(int n, std::span<const uint32_t> active = {}) const;

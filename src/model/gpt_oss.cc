@@ -3,29 +3,34 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/check.h"
+
 namespace gptoss {
 
-/// Buffers of one forward pass, in the scratch arena.
+/// Buffers of one forward pass, in the scratch arena. Where only a layer's second half is computed, there are none for
+/// attention.
 struct GptOss::Activations {
   int64_t n;
-  float* x;       // [n, H] residual stream
-  float* normed;  // [n, H]
-  float* cos;     // [n, head_dim / 2]
-  float* sin;
-  float* q;              // [n, heads * head_dim]
-  float* attention;      // [n, heads * head_dim]
-  float* router_logits;  // [n, E]
-  float* h;              // [n * k, I]
+  float* x;              // [n, H] residual stream
+  float* normed;         // [n, H]
+  float* cos = nullptr;  // [n, head_dim / 2]
+  float* sin = nullptr;
+  float* q = nullptr;          // [n, heads * head_dim]
+  float* attention = nullptr;  // [n, heads * head_dim]
+  float* router_logits;        // [n, E]
+  float* h;                    // [n * k, I]
   Routing routing;
 
-  Activations(ScratchArena& scratch, const ModelConfig& c, int64_t rows) : n(rows) {
+  Activations(ScratchArena& scratch, const ModelConfig& c, int64_t rows, bool with_attention = true) : n(rows) {
     const int64_t choices = n * c.experts_per_token;
     x = scratch.Allocate<float>(n * c.hidden_size);
     normed = scratch.Allocate<float>(n * c.hidden_size);
-    cos = scratch.Allocate<float>(n * c.head_dim / 2);
-    sin = scratch.Allocate<float>(n * c.head_dim / 2);
-    q = scratch.Allocate<float>(n * c.q_size());
-    attention = scratch.Allocate<float>(n * c.q_size());
+    if (with_attention) {
+      cos = scratch.Allocate<float>(n * c.head_dim / 2);
+      sin = scratch.Allocate<float>(n * c.head_dim / 2);
+      q = scratch.Allocate<float>(n * c.q_size());
+      attention = scratch.Allocate<float>(n * c.q_size());
+    }
     router_logits = scratch.Allocate<float>(n * c.num_experts);
     h = scratch.Allocate<float>(choices * c.intermediate_size);
     routing.n = n;
@@ -121,7 +126,13 @@ void GptOss::Forward(ExecContext& context, const ForwardBatch& batch, const KvMe
 
   for (int n = 0; n < c.num_layers; ++n) {
     AttentionBlock(context, batch, n, kv, a, hook);
-    MlpBlock(context, batch, n, a, hook);
+    if (n >= weights_.host_layers) {
+      MlpBlock(context, ops_, weights_.layers[n], batch, n, a, hook);
+    } else if (adapter_ == nullptr && a.n >= bring_from_rows_) {
+      MlpBlockBrought(context, batch, n, a, hook);
+    } else {
+      MlpBlockOnHost(context, batch, n, a, hook);
+    }
   }
 
   const auto rows = static_cast<int64_t>(batch.logit_rows.size());
@@ -171,27 +182,26 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
 }
 
 /// x += experts(rmsnorm(x))
-void GptOss::MlpBlock(ExecContext& context, const ForwardBatch& batch, int n, Activations& a,
-                      ActivationHook* hook) const {
+void GptOss::MlpBlock(ExecContext& context, const Ops& ops, const LayerWeights& w, const ForwardBatch& batch, int n,
+                      Activations& a, ActivationHook* hook) const {
   const ModelConfig& c = weights_.config;
-  const LayerWeights& w = weights_.layers[n];
   const AdapterWeights::Layer adapter = AdapterOf(n, batch.adapters);
   {
     ProfileScope scope(context, "norm");
-    ops_.rms_norm(context, {a.x, w.mlp_norm, c.rms_eps, a.n, c.hidden_size, a.normed});
+    ops.rms_norm(context, {a.x, w.mlp_norm, c.rms_eps, a.n, c.hidden_size, a.normed});
   }
   {
     ProfileScope scope(context, "router");
-    ops_.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing, adapter.router});
+    ops.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing, adapter.router});
   }
   if (context.profiler != nullptr) context.profiler->counts().experts += DistinctExperts(context.device(), a.routing);
   {
     ProfileScope scope(context, "gate_up");
-    ops_.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h, adapter.gate_up});
+    ops.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h, adapter.gate_up});
   }
   {
     ProfileScope scope(context, "down");
-    ops_.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.x, adapter.down});
+    ops.moe_down(context, {a.h, w.down, w.down_bias, &a.routing, a.x, adapter.down});
   }
   if (hook == nullptr) return;
   const auto rows = static_cast<size_t>(a.n);
@@ -200,6 +210,63 @@ void GptOss::MlpBlock(ExecContext& context, const ForwardBatch& batch, int n, Ac
   ShowRouting(context, hook, n, a.routing);
   Show(context, hook, n, Stage::kSwiglu, a.h, rows * c.experts_per_token * c.intermediate_size);
   Show(context, hook, n, Stage::kAfterMlp, a.x, rows * c.hidden_size);
+}
+
+/// The same where the weights are: only the residual stream changes sides, which is little beside the experts.
+void GptOss::MlpBlockOnHost(ExecContext& context, const ForwardBatch& batch, int n, Activations& a,
+                            ActivationHook* hook) const {
+  GPTOSS_CHECK(ops_.host != nullptr && context.host_scratch != nullptr);
+  ScratchFrame frame(*context.host_scratch);
+  ExecContext host{context.pool, *context.host_scratch, context.profiler};
+  Activations there(*context.host_scratch, weights_.config, a.n, /*with_attention=*/false);
+  const size_t bytes = static_cast<size_t>(a.n) * weights_.config.hidden_size * sizeof(float);
+  {
+    ProfileScope scope(context, "transfer");
+    context.device().Download(there.x, a.x, bytes);
+  }
+  MlpBlock(host, *ops_.host, weights_.layers[n], batch, n, there, hook);
+  ProfileScope scope(context, "transfer");
+  context.device().Upload(a.x, there.x, bytes);
+}
+
+uint64_t GptOss::brought_bytes() const {
+  if (weights_.host_layers == 0 || adapter_ != nullptr || bring_from_rows_ == std::numeric_limits<int64_t>::max()) {
+    return 0;
+  }
+  const ModelConfig& c = weights_.config;
+  const LayerWeights& w = weights_.layers[0];
+  const auto experts = static_cast<uint64_t>(c.num_experts), hidden = static_cast<uint64_t>(c.hidden_size);
+  const uint64_t floats = hidden + experts * (1 + 2 * static_cast<uint64_t>(c.intermediate_size) + hidden);
+  return BroughtBytes(w.router, 1) + BroughtBytes(w.gate_up, c.num_experts) + BroughtBytes(w.down, c.num_experts) +
+         floats * sizeof(float) + 7 * 64;  // each of the seven may be aligned
+}
+
+/// The same on the device, with weights that come for this pass alone: with many rows that takes less time.
+void GptOss::MlpBlockBrought(ExecContext& context, const ForwardBatch& batch, int n, Activations& a,
+                             ActivationHook* hook) const {
+  const ModelConfig& c = weights_.config;
+  ScratchFrame frame(context.scratch);
+  LayerWeights w = weights_.layers[n];
+  {
+    ProfileScope scope(context, "transfer");
+    const auto bring = [&](WeightMatrix* matrix, int64_t count) {
+      auto* memory = context.scratch.Allocate<std::byte>(BroughtBytes(*matrix, count));
+      ops_.bring_weights(context, {*matrix, count, memory, matrix});
+    };
+    const auto bring_floats = [&](const float** values, int64_t count) {
+      float* copy = context.scratch.Allocate<float>(static_cast<size_t>(count));
+      context.device().Upload(copy, *values, static_cast<size_t>(count) * sizeof(float));
+      *values = copy;
+    };
+    bring_floats(&w.mlp_norm, c.hidden_size);
+    bring(&w.router, 1);
+    bring_floats(&w.router_bias, c.num_experts);
+    bring(&w.gate_up, c.num_experts);
+    bring_floats(&w.gate_up_bias, int64_t{c.num_experts} * 2 * c.intermediate_size);
+    bring(&w.down, c.num_experts);
+    bring_floats(&w.down_bias, int64_t{c.num_experts} * c.hidden_size);
+  }
+  MlpBlock(context, ops_, w, batch, n, a, hook);
 }
 
 void GptOss::Unembed(ExecContext& context, const float* hidden, int64_t n, float* logits,

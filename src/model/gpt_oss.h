@@ -1,6 +1,7 @@
 // The forward pass of gpt-oss over an op table. Source: gpt_oss/torch/model.py and the model card (arXiv 2508.10925).
 #pragma once
 
+#include <limits>
 #include <span>
 
 #include "model/adapter.h"
@@ -39,6 +40,12 @@ class GptOss {
   GptOss(const ModelWeights& weights, const Ops& ops, const AdapterWeights* adapter = nullptr)
       : weights_(weights), ops_(ops), rope_(MakeRopeTable(weights.config)), adapter_(adapter) {}
 
+  /// From now on passes of `rows` rows or more bring the experts of layers that stay on the host to the device
+  /// (Ops::bring_weights) instead of having the host compute them; with an adapter never.
+  void BringExpertsFrom(int64_t rows) { bring_from_rows_ = rows; }
+  /// Bytes of the device's scratch memory that this takes; 0: no pass does it.
+  uint64_t brought_bytes() const;
+
   const ModelConfig& config() const { return weights_.config; }
   const Ops& ops() const { return ops_; }
   const ModelWeights& weights() const { return weights_; }
@@ -48,7 +55,8 @@ class GptOss {
 
   /// Runs the batch through all layers, appending keys and values to `kv`, and writes the final-normed rows
   /// batch.logit_rows to `hidden` [logit rows, H]. Weights, `kv` and `hidden` are in memory of the context's device; a
-  /// hook sees copies in the host's. Tokens must be below vocab_size, positions below max_context.
+  /// hook sees copies in the host's. Tokens must be below vocab_size, positions below max_context. With layers on the
+  /// host (ModelWeights::host_layers) ops().host computes those, in scratch memory that the context must then have.
   void Forward(ExecContext& context, const ForwardBatch& batch, const KvMemory& kv, float* hidden,
                ActivationHook* hook = nullptr) const;
 
@@ -60,7 +68,12 @@ class GptOss {
   struct Activations;
   void AttentionBlock(ExecContext& context, const ForwardBatch& batch, int n, const KvMemory& kv, Activations& a,
                       ActivationHook* hook) const;
-  void MlpBlock(ExecContext& context, const ForwardBatch& batch, int n, Activations& a, ActivationHook* hook) const;
+  void MlpBlock(ExecContext& context, const Ops& ops, const LayerWeights& w, const ForwardBatch& batch, int n,
+                Activations& a, ActivationHook* hook) const;
+  void MlpBlockBrought(ExecContext& context, const ForwardBatch& batch, int n, Activations& a,
+                       ActivationHook* hook) const;
+  void MlpBlockOnHost(ExecContext& context, const ForwardBatch& batch, int n, Activations& a,
+                      ActivationHook* hook) const;
 
   const ModelWeights& weights_;
   const Ops& ops_;
@@ -69,6 +82,7 @@ class GptOss {
   }
   RopeTable rope_;
   const AdapterWeights* adapter_;
+  int64_t bring_from_rows_ = std::numeric_limits<int64_t>::max();
 };
 
 }  // namespace gptoss

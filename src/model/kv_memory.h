@@ -23,6 +23,7 @@ class KvMemory {
                                    Device& device = HostDevice());
 
   const KvLayer& layer(int n) const { return layers_[n]; }
+  size_t bytes() const { return memory_.size(); }
 
   /// Bytes of one block in all layers of `group`.
   uint64_t GroupBlockBytes(KvGroup group) const;

@@ -34,20 +34,25 @@ std::vector<Chunk> CutIntoChunks(const WeightMap& map) {
   return chunks;
 }
 
-/// Reads chunks to their places in a device's memory. Chunks may be read side by side.
+/// Reads chunks to their places. Chunks may be read side by side.
 class ChunkReader {
  public:
-  ChunkReader(const Checkpoint& checkpoint, Device& device, std::byte* memory)
-      : checkpoint_(checkpoint), device_(device), memory_(memory) {}
+  ChunkReader(const Checkpoint& checkpoint, ModelWeights& weights)
+      : checkpoint_(checkpoint),
+        device_(*weights.device),
+        memory_(weights.memory.data()),
+        host_memory_(weights.host_memory.data()) {}
+
+  std::byte* BlockOf(const HeldTensor& tensor) const { return tensor.stays_on_host ? host_memory_ : memory_; }
 
   /// `staging` is the caller's own.
   Status Read(const Chunk& chunk, std::vector<std::byte>* staging) {
     const HeldTensor& t = *chunk.tensor;
     const uint64_t data_bytes = chunk.count * t.row_bytes(), scale_bytes = chunk.count * t.row_scale_bytes();
-    std::byte* data = memory_ + t.data_offset + chunk.first * t.row_bytes();
-    std::byte* scales = memory_ + t.scale_offset + chunk.first * t.row_scale_bytes();
+    std::byte* data = BlockOf(t) + t.data_offset + chunk.first * t.row_bytes();
+    std::byte* scales = BlockOf(t) + t.scale_offset + chunk.first * t.row_scale_bytes();
     FetchHeldRows(checkpoint_, t, chunk.first, chunk.count);
-    if (device_.is_host()) {
+    if (device_.is_host() || t.stays_on_host) {
       return ReadHeldRows(checkpoint_, t, chunk.first, chunk.count, {data, data_bytes}, {scales, scale_bytes});
     }
     staging->resize(data_bytes + scale_bytes);
@@ -64,6 +69,7 @@ class ChunkReader {
   const Checkpoint& checkpoint_;
   Device& device_;
   std::byte* memory_;
+  std::byte* host_memory_;
   std::mutex mutex_;  // a device takes one call at a time
 };
 
@@ -82,7 +88,7 @@ Status ReadAll(ChunkReader& reader, const WeightMap& map, int threads, WriteProg
       const std::lock_guard lock(mutex);
       done += chunk.count * (chunk.tensor->row_bytes() + chunk.tensor->row_scale_bytes());
       if (!status.ok() && error.ok()) error = status;
-      if (error.ok() && progress != nullptr && !progress->Update(done, map.bytes)) {
+      if (error.ok() && progress != nullptr && !progress->Update(done, map.bytes + map.host_bytes)) {
         error = Cancelled("loading cancelled");
       }
       if (!error.ok()) next.store(chunks.size());
@@ -191,6 +197,7 @@ WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense) {
     for (const PackedTensor& t : static_cast<const PackedCheckpoint&>(checkpoint).header().tensors) {
       const WeightPurpose purpose = PurposeOf(t.held.spec);
       const uint64_t bytes = t.data.bytes + t.scales.bytes;
+      if (IsMlpOfFirstLayers(t.held.spec, 1)) plan.layer_mlp += bytes;
       if (purpose == WeightPurpose::kEmbedding) {
         plan.mapped_embedding += bytes;
       } else {
@@ -200,7 +207,10 @@ WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense) {
     return plan;
   }
   const WeightMap map = MapWeights(checkpoint, dense, /*embedding_too=*/false);
-  for (const HeldTensor& t : map.tensors) AddTo(&plan, t.purpose, t.data_bytes() + t.scale_bytes());
+  for (const HeldTensor& t : map.tensors) {
+    AddTo(&plan, t.purpose, t.data_bytes() + t.scale_bytes());
+    if (IsMlpOfFirstLayers(t.held.spec, 1)) plan.layer_mlp += t.data_bytes() + t.scale_bytes();
+  }
   plan.mapped_embedding = map.mapped_embedding_bytes;
   return plan;
 }
@@ -214,27 +224,28 @@ void ModelWeights::ReleaseMappedPages() const {
 }
 
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
-                                 WriteProgress* progress, WeightLayout layout, Device& device) {
+                                 WriteProgress* progress, const WeightPlacement& placement) {
+  Device& device = *placement.device;
+  GPTOSS_CHECK(placement.host_layers == 0 || !device.is_host());
   if (checkpoint->format() == CheckpointFormat::kPacked) {
-    if (!device.is_host()) {
-      return Unsupported(checkpoint->Describe() + ": a packed file is laid out for CPUs; load the checkpoint that it " +
-                         "was made from to " + device.name());
-    }
-    return MapPackedWeights(std::move(checkpoint), dense, pool, progress);
+    if (device.is_host()) return MapPackedWeights(std::move(checkpoint), dense, pool, progress);
+    GPTOSS_RETURN_IF_ERROR(CheckPackedPrecision(static_cast<const PackedCheckpoint&>(*checkpoint), dense));
   }
-  const WeightMap map = MapWeights(*checkpoint, dense, /*embedding_too=*/!device.is_host(), layout);
+  const WeightMap map = MapWeights(*checkpoint, dense, /*embedding_too=*/!device.is_host(), placement);
   GPTOSS_RETURN_IF_ERROR(CheckUniformParts(map));
   ModelWeights weights;
   weights.config = checkpoint->config();
   weights.device = &device;
+  weights.host_layers = placement.host_layers;
   GPTOSS_ASSIGN_OR_RETURN(weights.memory, DeviceBuffer::Allocate(device, map.bytes));
-  std::byte* memory = weights.memory.data();
-  ChunkReader reader(*checkpoint, device, memory);
+  GPTOSS_ASSIGN_OR_RETURN(weights.host_memory, DeviceBuffer::Allocate(HostDevice(), map.host_bytes));
+  ChunkReader reader(*checkpoint, weights);
   GPTOSS_RETURN_IF_ERROR(ReadAll(reader, map, kLoadersPerThread * pool.num_threads(), progress));
   GPTOSS_RETURN_IF_ERROR(device.Wait());
   Binder bind;
   for (const HeldTensor& t : map.tensors) {
-    bind.Add(t.held.spec.name, t.dtype, t.layout, memory + t.data_offset, memory + t.scale_offset);
+    const std::byte* block = reader.BlockOf(t);
+    bind.Add(t.held.spec.name, t.dtype, t.layout, block + t.data_offset, block + t.scale_offset);
   }
   if (map.mapped_embedding_bytes > 0) {
     const StoredTensor& embedding = *checkpoint->Find("embedding");

@@ -1,6 +1,7 @@
 #include "model/weight_map.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "base/check.h"
@@ -111,11 +112,23 @@ const HeldTensor& WeightMap::Find(const std::string& name) const {
   return *it;
 }
 
-WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too, WeightLayout layout) {
+bool IsMlpOfFirstLayers(const TensorSpec& spec, int layers) {
+  constexpr std::string_view kLayers = "layers.";
+  if (!spec.name.starts_with(kLayers)) return false;
+  const char* const end = spec.name.data() + spec.name.size();
+  int layer = 0;
+  const char* const after = std::from_chars(spec.name.data() + kLayers.size(), end, layer).ptr;
+  const std::string_view what(after, end);
+  return layer < layers && (what.starts_with(".mlp_norm") || what.starts_with(".router") ||
+                            what.starts_with(".gate_up") || what.starts_with(".down"));
+}
+
+WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too,
+                     const WeightPlacement& placement) {
   WeightMap map;
-  const auto allocate = [&map](uint64_t bytes) {
-    const uint64_t offset = map.bytes;
-    map.bytes = AlignUp(map.bytes + bytes);
+  const auto allocate = [](uint64_t bytes, uint64_t* block) {
+    const uint64_t offset = *block;
+    *block = AlignUp(*block + bytes);
     return offset;
   };
   for (HeldSpec& held : HeldTensors(checkpoint.config())) {
@@ -131,6 +144,8 @@ WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool em
     }
     tensor.dtype = TypeInMemory(first, tensor.purpose, dense);
     tensor.held = std::move(held);
+    tensor.stays_on_host = IsMlpOfFirstLayers(tensor.held.spec, placement.host_layers);
+    const WeightLayout layout = tensor.stays_on_host ? placement.host_layout : placement.layout;
     // Experts' matrices lie one after the other, so their rows must be whole groups each. The embedding is read by
     // rows.
     const auto& shape = tensor.held.spec.shape;
@@ -138,11 +153,13 @@ WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool em
         LayoutHolds(layout, tensor.dtype, static_cast<int64_t>(shape[shape.size() - 2]))) {
       tensor.layout = layout;
     }
-    tensor.data_offset = allocate(tensor.data_bytes());
-    tensor.scale_offset = allocate(tensor.scale_bytes());
+    uint64_t* const block = tensor.stays_on_host ? &map.host_bytes : &map.bytes;
+    tensor.data_offset = allocate(tensor.data_bytes(), block);
+    tensor.scale_offset = allocate(tensor.scale_bytes(), block);
     map.tensors.push_back(std::move(tensor));
   }
   map.bytes += kPackedSlackBytes;
+  if (map.host_bytes > 0) map.host_bytes += kPackedSlackBytes;
   return map;
 }
 

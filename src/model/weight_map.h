@@ -25,6 +25,7 @@ struct HeldTensor {
   DType dtype = DType::kF32;
   WeightLayout layout = WeightLayout::kRowMajor;
   std::vector<const StoredTensor*> parts;      // of the checkpoint; their rows follow one another
+  bool stays_on_host = false;                  // it is in the second block
   uint64_t data_offset = 0, scale_offset = 0;  // from the beginning of the block
 
   uint64_t rows() const { return held.spec.rows(); }
@@ -40,6 +41,7 @@ struct HeldTensor {
 struct WeightMap {
   std::vector<HeldTensor> tensors;  // as HeldTensors(config); without the embedding when it stays in its mapped file
   uint64_t bytes = 0;               // of the block, slack for kernels that read whole vectors included
+  uint64_t host_bytes = 0;          // of a second one, for what stays on the host beside another device; mostly 0
   uint64_t mapped_embedding_bytes = 0;  // 0 when it is one of `tensors`
 
   const HeldTensor& Find(const std::string& name) const;  // must be there
@@ -47,7 +49,10 @@ struct WeightMap {
 
 /// `embedding_too`: take the embedding into the block even when it could be read from the mapped file.
 WeightMap MapWeights(const Checkpoint& checkpoint, DensePrecision dense, bool embedding_too,
-                     WeightLayout layout = WeightLayout::kRowMajor);
+                     const WeightPlacement& placement = {});
+
+/// True for a tensor of the second half of a layer below `layers`: its norm, router and experts.
+bool IsMlpOfFirstLayers(const TensorSpec& spec, int layers);
 
 /// Parts of one matrix must share one type, by nature or by conversion. On failure: kUnsupported naming the tensor.
 Status CheckUniformParts(const WeightMap& map);

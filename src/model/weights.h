@@ -48,6 +48,9 @@ struct ModelWeights {
 
   Device* device = &HostDevice();
   DeviceBuffer memory;
+  /// Of the first `host_layers` layers the second half (mlp_norm to down_bias) is here, for the host to compute.
+  int host_layers = 0;
+  DeviceBuffer host_memory;
   std::shared_ptr<const Checkpoint> source;  // set only while something points into its mapping
 
   /// Lets go of the embedding rows that were read from the mapped file, so that they do not add up over a long run.
@@ -62,18 +65,26 @@ struct WeightPlan {
   uint64_t embedding = 0;         // 0 when the embedding is read from the mapped file
   uint64_t mapped_embedding = 0;  // then this; dropped as it is read, so not in total()
   uint64_t unembedding = 0;
-  uint64_t small = 0;  // norms, biases, sinks, routers: all in float
+  uint64_t small = 0;      // norms, biases, sinks, routers: all in float
+  uint64_t layer_mlp = 0;  // of the above: norm, router and experts of one layer; all layers are alike
   uint64_t total() const { return experts + attention + embedding + unembedding + small; }
 };
 WeightPlan PlanWeights(const Checkpoint& checkpoint, DensePrecision dense);
 
-/// Reads all weights, converting while reading, with a few threads for each of the pool's; they are never held twice. A
-/// packed checkpoint is mapped instead. `device` must outlive the weights.
-/// On failure: the checkpoint's error, kResourceExhausted when memory cannot be had, kCancelled by `progress`;
-/// kUnsupported when a packed file holds another precision than `dense`, or a layout that this build cannot read, or is
-/// to be loaded to another device than the host.
+/// Where weights go, and the arrangements that the ops there read fastest.
+struct WeightPlacement {
+  Device* device = &HostDevice();  // must outlive the weights
+  WeightLayout layout = WeightLayout::kRowMajor;
+  /// Beside another device than the host: layers, the first ones, whose norm, router and experts stay on the host.
+  int host_layers = 0;
+  WeightLayout host_layout = WeightLayout::kRowMajor;
+};
+
+/// Reads all weights, converting while reading, with a few threads for each of the pool's; they are never held twice.
+/// On the host a packed checkpoint is mapped instead. On failure: the checkpoint's error, kResourceExhausted when
+/// memory cannot be had, kCancelled by `progress`; kUnsupported when a packed file holds another precision than
+/// `dense`, or a layout that this build cannot read.
 Result<ModelWeights> LoadWeights(std::shared_ptr<const Checkpoint> checkpoint, DensePrecision dense, ThreadPool& pool,
-                                 WriteProgress* progress = nullptr, WeightLayout layout = WeightLayout::kRowMajor,
-                                 Device& device = HostDevice());
+                                 WriteProgress* progress = nullptr, const WeightPlacement& placement = {});
 
 }  // namespace gptoss

@@ -105,7 +105,7 @@ Status WriteArrays(const Checkpoint& source, const WeightMap& map, PackedHeader*
 }  // namespace
 
 Status WritePacked(const Checkpoint& source, const std::string& path, const PackOptions& options) {
-  const WeightMap map = MapWeights(source, options.dense, /*embedding_too=*/true, options.layout);
+  const WeightMap map = MapWeights(source, options.dense, /*embedding_too=*/true, {.layout = options.layout});
   GPTOSS_RETURN_IF_ERROR(CheckUniformParts(map));
   // Offsets and checksums do not change the header's length by more than their digits: a page is enough for all.
   GPTOSS_ASSIGN_OR_RETURN(const std::string draft, FormatPackedHeader(MakeHeader(source, map, options, 0), UINT64_MAX));

@@ -156,6 +156,16 @@ struct MoeDownArgs {
   LowRankUpdate adapter = {};
 };
 
+/// Copies matrices of the host's memory, which may lie in any layout, to a device, in the layout of its table.
+struct BringWeightsArgs {
+  WeightMatrix weight;    // on the host
+  int64_t count = 1;      // matrices, one after the other: experts
+  std::byte* memory;      // on the device: BroughtBytes(weight, count)
+  WeightMatrix* brought;  // out: what the other ops take
+};
+/// Codes, then, at the next multiple of 64, scales.
+uint64_t BroughtBytes(const WeightMatrix& weight, int64_t count);
+
 /// False when no token has an owner of `update` that takes part: then it adds nothing.
 bool TakesPart(const LowRankUpdate& update);
 /// Makes inner [rows, update.a.rows] = x a^T zero where the owner takes no part. tokens [rows]: the token of each row;
@@ -176,6 +186,7 @@ struct StepShape {
   int num_heads = 0, num_kv_heads = 0, head_dim = 0;
   int64_t hidden_size = 0, intermediate_size = 0, experts_per_token = 0;
   int64_t adapter_rank = 0;  // of the largest update; 0: no adapter
+  bool brings_weights = false;
 };
 
 struct Ops {
@@ -187,6 +198,8 @@ struct Ops {
   int32_t invariant_rows = INT32_MAX;
   /// Bytes of scratch that an op takes at most, so that they can be reserved; null where they come when needed.
   uint64_t (*scratch_bytes)(const StepShape&) = nullptr;
+  /// Beside a table for another device than the host: what computes the layers that stay on the host.
+  const Ops* host = nullptr;
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&) = nullptr;
   void (*rms_norm)(ExecContext&, const RmsNormArgs&) = nullptr;
   void (*linear)(ExecContext&, const LinearArgs&) = nullptr;
@@ -195,6 +208,7 @@ struct Ops {
   void (*router)(ExecContext&, const RouterArgs&) = nullptr;
   void (*moe_gate_up)(ExecContext&, const MoeGateUpArgs&) = nullptr;
   void (*moe_down)(ExecContext&, const MoeDownArgs&) = nullptr;
+  void (*bring_weights)(ExecContext&, const BringWeightsArgs&) = nullptr;  // null where memory is the host's
 };
 
 /// The plain implementation: float, one thread, any dtype. Never optimised.

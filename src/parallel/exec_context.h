@@ -92,7 +92,8 @@ class Profiler {
 struct ExecContext {
   ThreadPool& pool;
   ScratchArena& scratch;
-  Profiler* profiler = nullptr;  // null: no timing
+  Profiler* profiler = nullptr;          // null: no timing
+  ScratchArena* host_scratch = nullptr;  // of the host, beside another device's, where some layers stay on the host
 
   Device& device() const { return scratch.device(); }
 };

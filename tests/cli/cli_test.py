@@ -232,6 +232,21 @@ class Contracts(unittest.TestCase):
         self.assertTrue(document["fits"])
         self.assertGreater(document["most_sequences"], 2)
 
+    def test_a_gpu_can_be_planned_for_without_having_one(self):
+        def plan(memory):
+            flags = ["--device", "cuda", "--gpu-memory", memory, "--chunk", "64", "--context", "256"]
+            result = run("plan", "--model", MODEL, *flags, "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(result.stdout)
+
+        roomy, tight, hopeless = plan("1GB"), plan("3800KB"), plan("100KB")
+        self.assertEqual((roomy["host_layers"], roomy["fits"]), (0, True))
+        self.assertTrue(0 < tight["host_layers"] and tight["fits"], tight)
+        self.assertLessEqual(tight["gpu_bytes"], 3800 << 10)
+        # What leaves the GPU is on the host.
+        self.assertGreaterEqual(tight["host_bytes"] - roomy["host_bytes"], roomy["gpu_bytes"] - tight["gpu_bytes"])
+        self.assertFalse(hopeless["fits"])
+
     def test_verify_passes(self):
         result = run("verify", "--model", MODEL, "--json", "-q")
         document = json.loads(result.stdout)

@@ -6,17 +6,15 @@
 #include <algorithm>
 
 #include "backends/cuda/launch.cuh"
+#include "backends/cuda/scratch_plan.h"
 #include "base/check.h"
 #include "ops/forward_batch.h"
 
 namespace gptoss::cuda {
 namespace {
 
-constexpr int kHeadsInBlock = 8;  // warps
 constexpr int kMaxHeadDim = 128;
 constexpr int kLaneDims = kMaxHeadDim / kWarp;
-/// Fewer blocks than this leave a large GPU idle, so chunks get blocks of their own.
-constexpr int64_t kEnoughBlocks = 264;
 
 struct Arguments {
   const float* q;
@@ -205,30 +203,7 @@ __global__ void JoinKernel(Arguments a, int64_t count) {
   WriteOut(a, row, head, total);
 }
 
-int64_t HeadBlocks(const AttentionArgs& args) {
-  const int group = args.num_heads / args.num_kv_heads;
-  return int64_t{args.num_kv_heads} * ((group + kHeadsInBlock - 1) / kHeadsInBlock);
-}
-
-/// Chunks that one row can touch: a window may begin and end inside of one.
-int MostChunks(const AttentionArgs& args, int longest) {
-  const int all = (longest + kAttentionChunk - 1) / kAttentionChunk;
-  return args.window == 0 ? all : std::min(all, args.window / kAttentionChunk + 2);
-}
-
 }  // namespace
-
-int64_t AttentionScratch(const AttentionArgs& args, int64_t n, int longest) {
-  const int chunks = MostChunks(args, longest);
-  if (chunks == 1 || n * HeadBlocks(args) >= kEnoughBlocks) return 0;
-  return n * args.num_heads * chunks * (args.head_dim + 2);
-}
-
-int64_t MostAttentionScratch(const AttentionArgs& args, int64_t n, int longest) {
-  // It grows with the rows until there are enough blocks without it.
-  const int64_t most_split = (kEnoughBlocks - 1) / HeadBlocks(args);
-  return AttentionScratch(args, std::min(n, most_split), longest);
-}
 
 void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
                float* scratch) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backends/cuda/kernels.h"
+#include "backends/cuda/scratch_plan.h"
 #include "base/check.h"
 
 namespace gptoss::cuda {
@@ -153,20 +154,39 @@ void MoeDown(ExecContext& context, const MoeDownArgs& args) {
   CombineExperts(StreamOf(context), routing, y, args.weight.rows, args.x);
 }
 
-/// Mirrors the allocations above, op by op.
-uint64_t ScratchBytes(const StepShape& s) {
-  const int64_t qkv = s.rows * (int64_t{s.num_heads + 2 * s.num_kv_heads} * s.head_dim + s.adapter_rank + 2);
-  AttentionArgs args{};
-  args.num_heads = s.num_heads;
-  args.num_kv_heads = s.num_kv_heads;
-  args.head_dim = s.head_dim;
-  const int64_t blocks = s.positions / kKvBlockSize + 1;
-  const int64_t attention = MostAttentionScratch(args, s.rows, s.positions) + 2 * s.rows + s.sequences * blocks;
-  // With an adapter: gate and up before they are clamped, the inner rows, owners by token.
-  const int64_t choices = s.rows * s.experts_per_token;
-  const int64_t adapted = s.adapter_rank == 0 ? 0 : choices * (2 * s.intermediate_size + s.adapter_rank) + s.rows;
-  const int64_t down = choices * (s.hidden_size + s.adapter_rank) + s.rows;
-  return static_cast<uint64_t>(std::max({qkv, attention, adapted, down})) * sizeof(float);
+/// Uploads rows in pieces that `staging` holds, and has the device put the rows of each group apart.
+void BringGrouped(ExecContext& context, const std::byte* from, int64_t rows, int64_t row_bytes, int unit,
+                  std::byte* staging, std::byte* to) {
+  const int64_t step = kStagingBytes / row_bytes / kRowGroup * kRowGroup;
+  GPTOSS_CHECK(step > 0);
+  for (int64_t first = 0; first < rows; first += step) {
+    const int64_t count = std::min(step, rows - first);
+    context.device().Upload(staging, from + first * row_bytes, static_cast<size_t>(count * row_bytes));
+    UngroupRows(StreamOf(context), staging, count, row_bytes / unit, unit, to + first * row_bytes);
+  }
+}
+
+void BringWeights(ExecContext& context, const BringWeightsArgs& args) {
+  const WeightMatrix& w = args.weight;
+  const int64_t rows = args.count * w.rows;
+  const auto row_bytes = static_cast<int64_t>(RowBytes(w.dtype, static_cast<uint64_t>(w.cols)));
+  const auto scale_bytes = static_cast<int64_t>(RowScaleBytes(w.dtype, static_cast<uint64_t>(w.cols)));
+  *args.brought = w;
+  args.brought->layout = WeightLayout::kRowMajor;
+  args.brought->data = args.memory;
+  std::byte* scales = args.memory + BroughtBytes(w, args.count) - rows * scale_bytes;
+  args.brought->scales = w.scales == nullptr ? nullptr : scales;
+  if (w.layout == WeightLayout::kRowMajor) {
+    context.device().Upload(args.memory, w.data, static_cast<size_t>(rows * row_bytes));
+    if (w.scales != nullptr) context.device().Upload(scales, w.scales, static_cast<size_t>(rows * scale_bytes));
+    return;
+  }
+  constexpr int kWord = 4;  // bytes of a row that lie together
+  const ScratchFrame frame(context.scratch);
+  auto* staging = context.scratch.Allocate<std::byte>(kStagingBytes);
+  BringGrouped(context, w.data, rows, row_bytes, kWord, staging, args.memory);
+  const auto unit = static_cast<int>(RowScaleBytes(w.dtype, kBlockSize));
+  BringGrouped(context, w.scales, rows, scale_bytes, unit, staging, scales);
 }
 
 template <bool kExact>
@@ -183,7 +203,8 @@ constexpr Ops MakeOps(std::string_view name) {
           .attention = Attend,
           .router = Choose,
           .moe_gate_up = MoeGateUp<kExact>,
-          .moe_down = MoeDown<kExact>};
+          .moe_down = MoeDown<kExact>,
+          .bring_weights = BringWeights};
 }
 
 constexpr Ops kFastOps = MakeOps<false>("cuda"), kExactOps = MakeOps<true>("cuda-exact");

@@ -48,6 +48,15 @@ __global__ void DropInactiveKernel(const uint8_t* owner, const uint32_t* active,
   if ((active[token] >> owner[i % ranks / kRankStep] & 1) == 0) inner[i] = 0.0f;
 }
 
+/// One thread a unit; writes side by side.
+template <typename Unit>
+__global__ void UngroupKernel(const Unit* grouped, int64_t count, int64_t units, Unit* out) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const int64_t row = i / units, unit = i % units;
+  out[i] = grouped[(row / kRowGroup * units + unit) * kRowGroup + row % kRowGroup];
+}
+
 struct RopeShape {
   int heads, kv_heads, head_dim;
 };
@@ -132,6 +141,32 @@ void RmsNorm(Stream stream, const RmsNormArgs& args) {
   if (args.n == 0) return;
   Launch(stream, dim3{static_cast<unsigned>(args.n), 1, 1}, kThreads, kThreads / kWarp * sizeof(float), RmsNormKernel,
          args.x, args.scale, args.eps, args.width, args.y);
+}
+
+namespace {
+
+template <typename Unit>
+void Ungroup(Stream stream, const std::byte* grouped, int64_t rows, int64_t units, std::byte* out) {
+  const int64_t count = rows * units;
+  Launch(stream, dim3{BlocksFor(count, kThreads)}, kThreads, 0, UngroupKernel<Unit>,
+         reinterpret_cast<const Unit*>(grouped), count, units, reinterpret_cast<Unit*>(out));
+}
+
+}  // namespace
+
+void UngroupRows(Stream stream, const std::byte* grouped, int64_t rows, int64_t units, int unit, std::byte* out) {
+  GPTOSS_CHECK(rows % kRowGroup == 0);
+  if (rows * units == 0) return;
+  switch (unit) {
+    case 1:
+      return Ungroup<uint8_t>(stream, grouped, rows, units, out);
+    case 2:
+      return Ungroup<uint16_t>(stream, grouped, rows, units, out);
+    case 4:
+      return Ungroup<uint32_t>(stream, grouped, rows, units, out);
+    default:
+      GPTOSS_CHECK(false && "units are of 1, 2 or 4 bytes");
+  }
 }
 
 void SwigluRows(Stream stream, const float* pre, int64_t rows, int64_t width, float limit, float* h) {

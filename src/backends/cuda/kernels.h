@@ -70,16 +70,13 @@ struct RowPlaces {
   int blocks_per_sequence = 0;
 };
 
-/// Positions whose scores are summed apart and then joined, aligned to absolute positions.
-inline constexpr int kAttentionChunk = 512;
-/// Floats of scratch that Attention needs for n rows of sequences of at most `longest` positions; 0 when a row's chunks
-/// are taken by one block one after the other.
-int64_t AttentionScratch(const AttentionArgs& args, int64_t n, int longest);
-/// The most of it that any batch of up to n rows needs.
-int64_t MostAttentionScratch(const AttentionArgs& args, int64_t n, int longest);
-/// head_dim at most 128.
+/// head_dim at most 128; scratch as AttentionScratch (scratch_plan.h) says.
 void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
                float* scratch);
+
+/// Rows that lie side by side in groups of kRowGroup (tensor/weight_layout.h), as codes or scales of `unit` bytes (1, 2
+/// or 4), one after the other: out [rows, units] from grouped [rows / kRowGroup, units, kRowGroup].
+void UngroupRows(Stream stream, const std::byte* grouped, int64_t rows, int64_t units, int unit, std::byte* out);
 
 /// Chooses experts from logits [n, experts] and fills the whole routing. At most 1024 experts.
 void Route(Stream stream, const float* logits, const Routing& routing);
