@@ -92,7 +92,7 @@ def training_conversation(rng):
             before = make_item(rng, rng.choice(PLAIN), held_out=False)
             if not before.history:
                 item.history.append((before.question, before.thought(effort), before.answer))
-    system = system_message(rng, effort, item.identity, item.python, short=rng.random() < 0.4)
+    system = system_message(rng, effort, item.identity, item.python, short=rng.random() < 0.75)
     return item.family, {"messages": [system] + prompt_messages(item) + answer_messages(item, effort)}
 
 

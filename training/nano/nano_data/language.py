@@ -92,25 +92,25 @@ def long_strings(rng):
 
 def fact(rng):
     """(subject, question, answer, what is known)."""
-    kind = rng.randrange(10)
-    if kind < 5:
+    kind = rng.randrange(11)
+    if kind < 6:
         country, capital, continent, language = rng.choice(COUNTRIES)
         if kind < 2:
             question = pick(rng, ["What is the capital of {}?", "Which city is the capital of {}?", "Capital of {}?",
                                   "Name the capital of {}.", "Tell me the capital of {}."], country)
             return question, capital, f"The capital of {country} is {capital}"
-        if kind == 2:
+        if kind < 4:
             question = pick(rng, ["Which country has the capital {}?", "{} is the capital of which country?",
                                   "Of which country is {} the capital?"], capital)
             return question, country, f"{capital} is the capital of {country}"
-        if kind == 3:
+        if kind == 4:
             question = pick(rng, ["On which continent is {}?", "Which continent is {} on?",
                                   "What continent is {} part of?"], country)
             return question, continent, f"{country} is in {continent}"
         question = pick(rng, ["Which language is spoken in {}?", "What language do people speak in {}?",
                               "What is the language of {}?"], country)
         return question, language, f"In {country} people speak {language}"
-    if kind < 7:
+    if kind < 8:
         element, symbol, number = rng.choice(ELEMENTS)
         if rng.random() < 0.4:
             question = pick(rng, ["What is the chemical symbol of {}?", "What is the symbol for {}?",
@@ -121,7 +121,7 @@ def fact(rng):
             return question, element, f"{symbol} is {element}"
         question = pick(rng, ["What is the atomic number of {}?", "Which atomic number has {}?"], element)
         return question, number, f"The atomic number of {element} is {number}"
-    if kind == 7:
+    if kind == 8:
         i = rng.randrange(8)
         if rng.random() < 0.5:
             question = pick(rng, ["What is the {} planet from the sun?", "Which planet is the {} from the sun?"],
@@ -130,7 +130,7 @@ def fact(rng):
         i = max(1, i)
         question = pick(rng, ["Which planet comes after {}?", "What planet follows {}?"], PLANETS[i - 1])
         return question, PLANETS[i], f"After {PLANETS[i - 1]} comes {PLANETS[i]}"
-    if kind == 8:
+    if kind == 9:
         a, b = rng.choice(OPPOSITES)
         if rng.random() < 0.5:
             a, b = b, a
@@ -206,7 +206,7 @@ def instructions(rng):
         text = rng.choice(["Answer in capital letters.", "Write all answers in capital letters.",
                            "Always answer in upper case."])
         thought = f"{known}. In capitals: {spaced(answer.upper())}"
-        return Item("instructions", f"capitals {question}", question, answer.upper(), (known, thought, thought),
+        return Item("instructions", f"capitals {question}", question, answer.upper(), (thought, thought, thought),
                     developer={"instructions": text})
     if kind == 7:
         word = rng.choice(END_WORDS) if rng.random() < 0.7 else pseudo_word(rng)

@@ -278,13 +278,12 @@ def sorting_thoughts(numbers, down, hard):
     tens = [n // 10 for n in numbers]
     in_order = " ".join(map(str, sorted(tens, reverse=down)))
     by_tens = sorted(numbers, key=lambda n: n // 10, reverse=down)
-    listed = "By tens: " + " ".join(map(str, by_tens))
-    medium = f"Tens in order: {in_order}. {listed}"
     equal = [" ".join(map(str, sorted((n for n in numbers if n // 10 == ten), reverse=down)))
              for ten in sorted(set(tens), reverse=down) if tens.count(ten) > 1]
+    listed = "By tens: " + " ".join(map(str, by_tens)) + ". Equal tens: " + (", ".join(equal) if equal else "none")
+    medium = f"Tens in order: {in_order}. {listed}"
     each = ", ".join(f"{n} {ten}" for n, ten in zip(numbers, tens))
-    return ("" if hard else medium, medium,
-            f"Tens: {each}. In order: {in_order}. {listed}. Equal tens: " + (", ".join(equal) if equal else "none"))
+    return ("" if hard else medium, medium, f"Tens: {each}. In order: {in_order}. {listed}")
 
 
 def sort_numbers(rng, family, count):
