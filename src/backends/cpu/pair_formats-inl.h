@@ -24,18 +24,21 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-/// Sums of the products of pairs of bytes, as 16-bit integers: `a` in [0, 24], `x` signed. For vectors of 128 and 256
-/// bits.
+/// Sums of the products of pairs of bytes, as 16-bit integers: `a` in [0, 24], `x` signed.
 template <class V>
 HWY_INLINE auto MultiplyBytePairs(V a, V x) {
   const hn::RepartitionToWide<hn::DFromV<V>> d;
 #if HWY_TARGET == HWY_SSE4
   return hn::VFromD<decltype(d)>{_mm_maddubs_epi16(a.raw, x.raw)};
 #elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  if constexpr (sizeof(a.raw) == 32) {
-    return hn::VFromD<decltype(d)>{_mm256_maddubs_epi16(a.raw, x.raw)};
-  } else {
+  if constexpr (sizeof(a.raw) == 16) {
     return hn::VFromD<decltype(d)>{_mm_maddubs_epi16(a.raw, x.raw)};
+  } else if constexpr (sizeof(a.raw) == 32) {
+    return hn::VFromD<decltype(d)>{_mm256_maddubs_epi16(a.raw, x.raw)};
+#if HWY_TARGET == HWY_AVX3
+  } else {
+    return hn::VFromD<decltype(d)>{_mm512_maddubs_epi16(a.raw, x.raw)};
+#endif
   }
 #else
   const auto low = [&](auto v) HWY_ATTR { return hn::ShiftRight<8>(hn::ShiftLeft<8>(v)); };
@@ -45,15 +48,22 @@ HWY_INLINE auto MultiplyBytePairs(V a, V x) {
 }
 
 /// Sums of the products of pairs of 16-bit integers.
-HWY_INLINE V32 MultiplyPairs(V16 a, V16 b) {
+template <class V>
+HWY_INLINE auto MultiplyPairs(V a, V b) {
+  const hn::RepartitionToWide<hn::DFromV<V>> d;
 #if HWY_TARGET == HWY_SSE4
-  return V32{_mm_madd_epi16(a.raw, b.raw)};
+  return hn::VFromD<decltype(d)>{_mm_madd_epi16(a.raw, b.raw)};
 #elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  return V32{_mm256_madd_epi16(a.raw, b.raw)};
+  if constexpr (sizeof(a.raw) == 32) {
+    return hn::VFromD<decltype(d)>{_mm256_madd_epi16(a.raw, b.raw)};
+#if HWY_TARGET == HWY_AVX3
+  } else {
+    return hn::VFromD<decltype(d)>{_mm512_madd_epi16(a.raw, b.raw)};
+#endif
+  }
 #else
-  const D32 d;
-  const auto low = [&](V32 v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
-  const V32 a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
+  const auto low = [&](auto v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
+  const auto a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
   return hn::Add(hn::Mul(low(a32), low(b32)), hn::Mul(hn::ShiftRight<16>(a32), hn::ShiftRight<16>(b32)));
 #endif
 }
@@ -81,15 +91,15 @@ struct Mxfp4Pairs : Mxfp4Weights {
     out->offsets[1] = pair(4);
   }
 
-  /// Sums over one block of kGroupVectors-th parts of eight rows, for kTokens tokens. |sum| < 2^24: exact as a float.
-  template <int kTokens>
-  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT codes, const ActivationBlock* const (&x)[kTokens],
-                             V32 (&sums)[kTokens]) {
-    const D8 d8;
-    const D16 d16;
-    const D32 d32;
-    const V8 table = hn::LoadDup128(d8, kCodes<kCodeOffset>.data());
-    V16 high[kTokens], low[kTokens];
+  /// Sums over one block of the rows of a vector, for kTokens tokens. |sum| < 2^24: exact as a float.
+  template <int kTokens, size_t kGroups>
+  static HWY_INLINE void Dot(const std::array<const uint8_t*, kGroups>& codes,
+                             const ActivationBlock* const (&x)[kTokens], V32<kGroups> (&sums)[kTokens]) {
+    const D8<kGroups> d8;
+    const D16<kGroups> d16;
+    const D32<kGroups> d32;
+    const auto table = hn::LoadDup128(d8, kCodes<kCodeOffset>.data());
+    V16<kGroups> high[kTokens], low[kTokens];
     for (int t = 0; t < kTokens; ++t) {
       high[t] = hn::BitCast(d16, hn::Set(d32, x[t]->offsets[0]));
       low[t] = hn::BitCast(d16, hn::Set(d32, x[t]->offsets[1]));
@@ -97,10 +107,10 @@ struct Mxfp4Pairs : Mxfp4Weights {
     // Not unrolled: g++ 12 would move all multiplications ahead and spill their results, at half the speed.
 #pragma GCC unroll 1
     for (int j = 0; j < 4; ++j) {
-      const WeightPair w = LoadCodes(codes, j, table);
+      const auto w = LoadCodes(codes, j, table);
       for (int t = 0; t < kTokens; ++t) {
         const int32_t* words = x[t]->words + 4 * j;
-        const auto add = [&](V16& sum, V8 weights, int32_t word) HWY_ATTR {
+        const auto add = [&](V16<kGroups>& sum, V8<kGroups> weights, int32_t word) HWY_ATTR {
           sum = hn::Add(sum, MultiplyBytePairs(weights, hn::BitCast(d8, hn::Set(d32, word))));
         };
         add(high[t], w.first, words[0]);
@@ -130,17 +140,17 @@ struct Q8Pairs : Q8Weights {
   }
 
   /// As above: |sum| <= 32 * 32639 * 128 < 2^27.
-  template <int kTokens>
-  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT quants, const ActivationBlock* const (&x)[kTokens],
-                             V32 (&sums)[kTokens]) {
-    const D16 d16;
-    const DU8 du8;
-    const D32 d32;
+  template <int kTokens, size_t kGroups>
+  static HWY_INLINE void Dot(const std::array<const uint8_t*, kGroups>& quants,
+                             const ActivationBlock* const (&x)[kTokens], V32<kGroups> (&sums)[kTokens]) {
+    const D16<kGroups> d16;
+    const DU8<kGroups> du8;
+    const D32<kGroups> d32;
     for (int t = 0; t < kTokens; ++t) sums[t] = hn::Zero(d32);
 #pragma GCC unroll 1
     for (int j = 0; j < 8; ++j) {
-      const V16 bytes = hn::BitCast(d16, hn::LoadU(du8, quants + j * kRowGroup * 4));
-      const V16 even = hn::ShiftRight<8>(hn::ShiftLeft<8>(bytes)), odd = hn::ShiftRight<8>(bytes);
+      const auto bytes = hn::BitCast(d16, LoadGroups(du8, quants, j * kRowGroup * 4));
+      const auto even = hn::ShiftRight<8>(hn::ShiftLeft<8>(bytes)), odd = hn::ShiftRight<8>(bytes);
       for (int t = 0; t < kTokens; ++t) {
         const int32_t* words = x[t]->words + 2 * j;
         sums[t] = hn::Add(sums[t], MultiplyPairs(even, hn::BitCast(d16, hn::Set(d32, words[0]))));

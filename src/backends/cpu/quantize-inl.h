@@ -4,6 +4,7 @@
 // Weights of eight rows lie as tensor/weight_layout.h's kRows8: of each block of 32 columns, the rows' first four
 // bytes, then their next four, and so on. Eight rows are the 32-bit lanes of a vector (of two, where vectors have 128
 // bits), so a block's sum needs no operation across lanes and one multiplication applies the scales of all eight.
+// Vectors of 512 bits hold two groups, from two places.
 //
 // A format says how a dtype's weights are multiplied: pair_formats-inl.h with instructions that every machine of a
 // target has, dots/byte_formats-inl.h with those that sum four products of bytes. Both give the same integers.
@@ -36,20 +37,51 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-using D16 = hn::CappedTag<int16_t, 16>;
-using DU16 = hn::RebindToUnsigned<D16>;
-using D8 = hn::Repartition<int8_t, D16>;
-using DU8 = hn::RebindToUnsigned<D8>;
-using D32 = hn::Repartition<int32_t, D16>;
-using DF = hn::RebindToFloat<D32>;
-using V8 = hn::Vec<D8>;
-using V16 = hn::Vec<D16>;
-using V32 = hn::Vec<D32>;
-using VF = hn::Vec<DF>;
+/// Groups of eight rows that one vector may hold: two in 512 bits.
+inline constexpr int kMostGroups = HWY_TARGET == HWY_AVX3 ? 2 : 1;
 
-inline constexpr int kLanes32 = HWY_MIN(HWY_MAX_BYTES / 4, 8);
+template <int kGroups>
+using D16 = hn::CappedTag<int16_t, 2 * kRowGroup * kGroups>;
+template <int kGroups>
+using DU16 = hn::RebindToUnsigned<D16<kGroups>>;
+template <int kGroups>
+using D8 = hn::Repartition<int8_t, D16<kGroups>>;
+template <int kGroups>
+using DU8 = hn::RebindToUnsigned<D8<kGroups>>;
+template <int kGroups>
+using D32 = hn::Repartition<int32_t, D16<kGroups>>;
+template <int kGroups>
+using DF = hn::RebindToFloat<D32<kGroups>>;
+template <int kGroups>
+using V8 = hn::Vec<D8<kGroups>>;
+template <int kGroups>
+using V16 = hn::Vec<D16<kGroups>>;
+template <int kGroups>
+using V32 = hn::Vec<D32<kGroups>>;
+template <int kGroups>
+using VF = hn::Vec<DF<kGroups>>;
+
+/// Of a vector of one group.
+inline constexpr int kLanes32 = HWY_MIN(HWY_MAX_BYTES / 4, kRowGroup);
 /// Vectors that hold one 32-bit value of each of eight rows.
 inline constexpr int kGroupVectors = kRowGroup / kLanes32;
+
+/// The same place in the memory of each group of a vector.
+template <int kGroups>
+using GroupPointers = std::array<const uint8_t*, kGroups>;
+
+/// A vector of which each group has its part, from `offset` on.
+template <class D, size_t kGroups>
+HWY_INLINE hn::Vec<D> LoadGroups(D d, const std::array<const uint8_t*, kGroups>& from, int64_t offset) {
+  using T = hn::TFromD<D>;
+  const auto* first = reinterpret_cast<const T*>(from[0] + offset);
+  if constexpr (kGroups == 1) {
+    return hn::LoadU(d, first);
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, hn::LoadU(half, reinterpret_cast<const T*>(from[1] + offset)), hn::LoadU(half, first));
+  }
+}
 
 /// The largest magnitude whose two bytes, 256 high + low, both lie in [-128, 127].
 inline constexpr float kActivationSteps = 127.0f * 257.0f;
@@ -73,9 +105,9 @@ struct QuantizedRows {
 /// 32 floats to integers of at most kActivationSteps steps; returns the size of a step. Not-a-numbers give a step that
 /// is one.
 inline float QuantizeBlock(const float* HWY_RESTRICT x, int16_t* HWY_RESTRICT out) {
-  const DF d;
-  const D32 di;
-  const hn::Rebind<int16_t, D32> d16;
+  const DF<1> d;
+  const D32<1> di;
+  const hn::Rebind<int16_t, D32<1>> d16;
   // Magnitudes compare as integers, where not-a-numbers are the largest of all.
   auto largest_bits = hn::Zero(di);
   for (int i = 0; i < kBlockSize; i += kLanes32) {
@@ -128,11 +160,12 @@ struct Mxfp4Weights {
   static constexpr float kWeightUnit = 0.5f;  // of the integers that stand for codes (tensor/mxfp4.h)
 
   /// 2^-127 for scale 0 is the subnormal whose bits are 0x00400000; 255 is infinity.
-  static HWY_INLINE VF Scales(const uint8_t* HWY_RESTRICT scales) {
-    const D32 di;
-    const hn::Rebind<uint8_t, D32> du8;
-    const auto bits = hn::ShiftLeft<23>(hn::PromoteTo(di, hn::LoadU(du8, scales)));
-    return hn::BitCast(DF(), hn::Max(bits, hn::Set(di, 0x00400000)));
+  template <size_t kGroups>
+  static HWY_INLINE VF<kGroups> Scales(const std::array<const uint8_t*, kGroups>& scales) {
+    const D32<kGroups> di;
+    const hn::Rebind<uint8_t, D32<kGroups>> du8;
+    const auto bits = hn::ShiftLeft<23>(hn::PromoteTo(di, LoadGroups(du8, scales, 0)));
+    return hn::BitCast(DF<kGroups>(), hn::Max(bits, hn::Set(di, 0x00400000)));
   }
 };
 
@@ -148,17 +181,19 @@ inline constexpr std::array<int8_t, 16> kCodes = [] {
 }();
 
 /// Two vectors of weights.
+template <int kGroups>
 struct WeightPair {
-  V8 first, second;
+  V8<kGroups> first, second;
 };
 
 /// The even and the odd columns of the rows' bytes number 4 j … 4 j + 3, as `table` has them.
-HWY_INLINE WeightPair LoadCodes(const uint8_t* HWY_RESTRICT codes, int j, V8 table) {
-  const D8 d8;
-  const DU8 du8;
-  const DU16 du16;
+template <size_t kGroups>
+HWY_INLINE WeightPair<kGroups> LoadCodes(const std::array<const uint8_t*, kGroups>& codes, int j, V8<kGroups> table) {
+  const D8<kGroups> d8;
+  const DU8<kGroups> du8;
+  const DU16<kGroups> du16;
   const auto nibble = hn::Set(du8, 15);
-  const auto bytes = hn::LoadU(du8, codes + j * kRowGroup * 4);
+  const auto bytes = LoadGroups(du8, codes, j * kRowGroup * 4);
   const auto upper = hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(du16, bytes)));
   return {hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(bytes, nibble))),
           hn::TableLookupBytes(table, hn::BitCast(d8, hn::And(upper, nibble)))};
@@ -169,10 +204,11 @@ struct Q8Weights {
   static constexpr int64_t kBlockBytes = 32, kScaleBytes = 2;
   static constexpr float kWeightUnit = 1.0f;
 
-  static HWY_INLINE VF Scales(const uint8_t* HWY_RESTRICT scales) {
-    const hn::Rebind<uint16_t, D32> du16;
-    const hn::Rebind<hwy::float16_t, D32> df16;
-    return hn::PromoteTo(DF(), hn::BitCast(df16, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(scales))));
+  template <size_t kGroups>
+  static HWY_INLINE VF<kGroups> Scales(const std::array<const uint8_t*, kGroups>& scales) {
+    const hn::Rebind<uint16_t, D32<kGroups>> du16;
+    const hn::Rebind<hwy::float16_t, D32<kGroups>> df16;
+    return hn::PromoteTo(DF<kGroups>(), hn::BitCast(df16, LoadGroups(du16, scales, 0)));
   }
 };
 

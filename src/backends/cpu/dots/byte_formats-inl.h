@@ -36,10 +36,10 @@ namespace {
 struct EmulatedByteDots {
   static constexpr bool kUnsignedWeights = true;
 
-  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
-    const D32 d32;
-    const hn::RebindToUnsigned<D32> du32;
-    const V32 w32 = hn::BitCast(d32, w), x32 = hn::Set(d32, *x);
+  static HWY_INLINE V32<1> Add(V32<1> sum, V8<1> w, const int32_t* x) {
+    const D32<1> d32;
+    const hn::RebindToUnsigned<D32<1>> du32;
+    const V32<1> w32 = hn::BitCast(d32, w), x32 = hn::Set(d32, *x);
     const auto product = [&](auto shift) HWY_ATTR {
       constexpr int kUp = decltype(shift)::value;
       const auto a = hn::BitCast(d32, hn::ShiftRight<24>(hn::ShiftLeft<kUp>(hn::BitCast(du32, w32))));
@@ -57,8 +57,8 @@ struct EmulatedByteDots {
 struct ProcessorByteDots {
   static constexpr bool kUnsignedWeights = true;
 
-  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
-    const V32 words = hn::Set(D32(), *x);
+  static HWY_INLINE V32<1> Add(V32<1> sum, V8<1> w, const int32_t* x) {
+    const V32<1> words = hn::Set(D32<1>(), *x);
     asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.raw) : "x"(w.raw), "x"(words.raw));
     return sum;
   }
@@ -66,12 +66,17 @@ struct ProcessorByteDots {
 
 #elif HWY_TARGET == HWY_AVX3
 
-/// AVX-512 VNNI on vectors of 256 bits, which repeats the word from memory by itself.
+/// AVX-512 VNNI, which repeats the word from memory by itself.
 struct ProcessorByteDots {
   static constexpr bool kUnsignedWeights = true;
 
-  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
-    asm("vpdpbusd %2%{1to8%}, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "m"(*x));
+  template <class V, class W>
+  static HWY_INLINE V Add(V sum, W w, const int32_t* x) {
+    if constexpr (sizeof(sum.raw) == 32) {
+      asm("vpdpbusd %2%{1to8%}, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "m"(*x));
+    } else {
+      asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "m"(*x));
+    }
     return sum;
   }
 };
@@ -82,8 +87,8 @@ struct ProcessorByteDots {
 struct ProcessorByteDots {
   static constexpr bool kUnsignedWeights = false;
 
-  static HWY_INLINE V32 Add(V32 sum, V8 w, const int32_t* x) {
-    return V32{vdotq_s32(sum.raw, w.raw, hn::BitCast(D8(), hn::Set(D32(), *x)).raw)};
+  static HWY_INLINE V32<1> Add(V32<1> sum, V8<1> w, const int32_t* x) {
+    return V32<1>{vdotq_s32(sum.raw, w.raw, hn::BitCast(D8<1>(), hn::Set(D32<1>(), *x)).raw)};
   }
 };
 
@@ -101,17 +106,17 @@ inline void ArrangeBytes(const int16_t* HWY_RESTRICT block, const int8_t* from, 
 
 /// Sums over one block, in four steps: load(j) gives the weights that step j multiplies with its first and second words
 /// of high bytes, and with those of low bytes.
-template <class ByteDots, int kTokens, class Load>
-HWY_INLINE void SumBlock(const ActivationBlock* const (&x)[kTokens], const Load& load, V32 (&sums)[kTokens]) {
-  const D32 d32;
-  V32 high[kTokens];
+template <class ByteDots, size_t kGroups, int kTokens, class Load>
+HWY_INLINE void SumBlock(const ActivationBlock* const (&x)[kTokens], const Load& load, V32<kGroups> (&sums)[kTokens]) {
+  const D32<kGroups> d32;
+  V32<kGroups> high[kTokens];
   for (int t = 0; t < kTokens; ++t) {
     high[t] = hn::Zero(d32);
     sums[t] = hn::Set(d32, x[t]->offsets[0]);
   }
 #pragma GCC unroll 1
   for (int j = 0; j < 4; ++j) {
-    const WeightPair w = load(j);
+    const WeightPair<kGroups> w = load(j);
     for (int t = 0; t < kTokens; ++t) {
       const int32_t* words = x[t]->words + 4 * j;
       high[t] = ByteDots::Add(ByteDots::Add(high[t], w.first, words), w.second, words + 1);
@@ -132,11 +137,11 @@ struct Mxfp4Bytes : Mxfp4Weights {
   }
 
   /// As Mxfp4Pairs::Dot.
-  template <int kTokens>
-  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT codes, const ActivationBlock* const (&x)[kTokens],
-                             V32 (&sums)[kTokens]) {
-    const V8 table = hn::LoadDup128(D8(), kCodes<kOffset>.data());
-    SumBlock<ByteDots>(
+  template <int kTokens, size_t kGroups>
+  static HWY_INLINE void Dot(const std::array<const uint8_t*, kGroups>& codes,
+                             const ActivationBlock* const (&x)[kTokens], V32<kGroups> (&sums)[kTokens]) {
+    const auto table = hn::LoadDup128(D8<kGroups>(), kCodes<kOffset>.data());
+    SumBlock<ByteDots, kGroups>(
         x, [&](int j) HWY_ATTR { return LoadCodes(codes, j, table); }, sums);
   }
 };
@@ -152,17 +157,18 @@ struct Q8Bytes : Q8Weights {
   }
 
   /// As Q8Pairs::Dot.
-  template <int kTokens>
-  static HWY_INLINE void Dot(const uint8_t* HWY_RESTRICT quants, const ActivationBlock* const (&x)[kTokens],
-                             V32 (&sums)[kTokens]) {
+  template <int kTokens, size_t kGroups>
+  static HWY_INLINE void Dot(const std::array<const uint8_t*, kGroups>& quants,
+                             const ActivationBlock* const (&x)[kTokens], V32<kGroups> (&sums)[kTokens]) {
     const auto load = [&](int j) HWY_ATTR {
-      const DU8 du8;
+      const D8<kGroups> d8;
+      const DU8<kGroups> du8;
       const auto offset = hn::Set(du8, static_cast<uint8_t>(kOffset));
-      const uint8_t* from = quants + 2 * j * kRowGroup * 4;
-      return WeightPair{hn::BitCast(D8(), hn::Xor(hn::LoadU(du8, from), offset)),
-                        hn::BitCast(D8(), hn::Xor(hn::LoadU(du8, from + kRowGroup * 4), offset))};
+      const int64_t from = 2 * j * kRowGroup * 4;
+      return WeightPair<kGroups>{hn::BitCast(d8, hn::Xor(LoadGroups(du8, quants, from), offset)),
+                                 hn::BitCast(d8, hn::Xor(LoadGroups(du8, quants, from + kRowGroup * 4), offset))};
     };
-    SumBlock<ByteDots>(x, load, sums);
+    SumBlock<ByteDots, kGroups>(x, load, sums);
   }
 };
 
