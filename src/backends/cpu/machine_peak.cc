@@ -23,12 +23,13 @@ constexpr double kReadSeconds = 0.8, kComputeSeconds = 0.4;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Reads every byte of [data, data + kPieceBytes).
+/// Reads every byte of [data, data + kPieceBytes). Whether prefetching helps depends on the processor.
+template <bool kPrefetch>
 uint64_t Consume(const std::byte* data) {
   constexpr int kStreams = 8;
   uint64_t sums[kStreams] = {};
   for (int64_t i = 0; i < kPieceBytes; i += kStreams * 8) {
-    hwy::Prefetch(data + i + kPrefetchBytes);  // the hardware's own prefetchers alone reach less
+    if constexpr (kPrefetch) hwy::Prefetch(data + i + kPrefetchBytes);
     for (int s = 0; s < kStreams; ++s) {
       uint64_t word;
       std::memcpy(&word, data + i + s * 8, sizeof(word));
@@ -52,11 +53,12 @@ Result<double> MeasureReadBandwidth(ThreadPool& pool) {
   std::vector<uint64_t> results(pieces);  // written from many threads, so the reads cannot be left out
   double best = 0.0;
   const Clock::time_point start = Clock::now();
-  do {
+  for (bool prefetch = false; SecondsSince(start) < kReadSeconds; prefetch = !prefetch) {
+    const auto consume = prefetch ? Consume<true> : Consume<false>;
     const Clock::time_point pass = Clock::now();
-    pool.Run(pieces, [&](int64_t piece, int) { results[piece] += Consume(buffer.data() + piece * kPieceBytes); });
+    pool.Run(pieces, [&](int64_t piece, int) { results[piece] += consume(buffer.data() + piece * kPieceBytes); });
     best = std::max(best, static_cast<double>(kBufferBytes) / SecondsSince(pass) / 1e9);
-  } while (SecondsSince(start) < kReadSeconds);
+  }
   return best;
 }
 
