@@ -114,14 +114,19 @@ HWY_INLINE void SumBlock(const ActivationBlock* const (&x)[kTokens], const Load&
     high[t] = hn::Zero(d32);
     sums[t] = hn::Set(d32, x[t]->offsets[0]);
   }
-#pragma GCC unroll 1
-  for (int j = 0; j < 4; ++j) {
+  const auto step = [&](int j) HWY_ATTR {
     const WeightPair<kGroups> w = load(j);
     for (int t = 0; t < kTokens; ++t) {
       const int32_t* words = x[t]->words + 4 * j;
       high[t] = ByteDots::Add(ByteDots::Add(high[t], w.first, words), w.second, words + 1);
       sums[t] = ByteDots::Add(ByteDots::Add(sums[t], w.first, words + 2), w.second, words + 3);
     }
+  };
+  if constexpr (kGroups == 2) {
+    step(0), step(1), step(2), step(3);  // unrolled: 1.06 times as fast with the 32 registers of AVX-512
+  } else {
+#pragma GCC unroll 1
+    for (int j = 0; j < 4; ++j) step(j);
   }
   for (int t = 0; t < kTokens; ++t) sums[t] = hn::Add(hn::ShiftLeft<8>(high[t]), sums[t]);
 }
