@@ -23,7 +23,7 @@ class StepBudget {
 
   /// A token may come so much later than usual because of other people's prompts. Prompts then get (kStretch - 1) /
   /// kStretch of the time.
-  static constexpr double kStretch = 2.5;
+  static constexpr double kStretch = 2.0;
   static constexpr double kLongestStep = 4.0;  // seconds
   static constexpr double kKeep = 0.97;        // weight of the past, per step
 
