@@ -86,7 +86,9 @@ void ResponseRun::Begin() {
   if (background()) {
     // The client hears of a response only when it is on the disk. Its stream begins then, from the log.
     builder_.Created();
-    shared_.store->Put(Record(), [self = shared_from_this()](const Status& stored) { self->Acknowledge(stored); });
+    shared_.store->Put(Record(), [self = shared_from_this(), begun = builder_.response()](const Status& stored) {
+      self->Acknowledge(begun, stored);
+    });
     return;
   }
   if (plan_.stream) {
@@ -96,7 +98,7 @@ void ResponseRun::Begin() {
   builder_.Created();
 }
 
-void ResponseRun::Acknowledge(const Status& stored) {
+void ResponseRun::Acknowledge(const Json& begun, const Status& stored) {
   std::unique_lock lock(mutex_);
   const std::shared_ptr<Responder> responder = std::exchange(responder_, nullptr);
   if (!stored.ok()) {
@@ -113,9 +115,8 @@ void ResponseRun::Acknowledge(const Status& stored) {
     Follow(responder, -1);
     return;
   }
-  Json response = builder_.response();
   lock.unlock();
-  SendJson(*responder, 200, response);
+  SendJson(*responder, 200, begun);
 }
 
 void ResponseRun::Emit(const Json& event) {

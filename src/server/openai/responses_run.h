@@ -82,7 +82,8 @@ class ResponseRun : public TurnListener, public std::enable_shared_from_this<Res
 
  private:
   void Begin();
-  void Acknowledge(const Status& stored);
+  /// A background response is on the disk, or not: answers with it as it began, however far it has come meanwhile.
+  void Acknowledge(const Json& begun, const Status& stored);
   void Emit(const Json& event);
   void Deliver(const Status& stored);
   void ClientLeft();

@@ -267,6 +267,15 @@ TEST_F(ResponsesTest, BackgroundIsPolledAndCancelled) {
   EXPECT_EQ(http.Run("POST", "/v1/responses/" + plain["id"].get<std::string>() + "/cancel")->status(), 400);
 }
 
+TEST_F(ResponsesTest, BackgroundIsAnsweredAsItBeganHoweverFastItEnds) {
+  for (int i = 0; i < 20; ++i) {
+    http.turns.Push({{Thinks({"a"}), Answers({"b"})}});
+    const Json begun = Create({{"input", "q"}, {"background", true}});
+    EXPECT_EQ(begun["status"], "in_progress");
+    EXPECT_EQ(begun["output"], Json::array());
+  }
+}
+
 TEST_F(ResponsesTest, ABackgroundStreamCanBeJoinedAgain) {
   http.turns.Hold();
   http.turns.Push({{Thinks({"a"}), Answers({"b", "c"})}});
