@@ -180,9 +180,13 @@ TEST(CudaModel, ExpertsComeWhereThatTakesLessTime) {
   EXPECT_EQ(RowsToBring(config, 1000000, {.upload_bytes_s = 0, .host_macs_s = 12e11}),
             std::numeric_limits<int64_t>::max());
   const auto gpu = cuda::EmulatedDevice();
-  const auto rate = MeasureUpload(*gpu);
-  ASSERT_TRUE(rate.ok()) << rate.status().message();
-  EXPECT_GT(*rate, 1e6);
+  const auto cpu = CpuOps("", Precision::kFast);
+  ASSERT_TRUE(cpu.ok()) << cpu.status().message();
+  ThreadPool pool(2);
+  for (const auto& rate : {MeasureUpload(*gpu), MeasureHostMacs(**cpu, pool), MeasureHostMacs(ReferenceOps(), pool)}) {
+    ASSERT_TRUE(rate.ok()) << rate.status().message();
+    EXPECT_GT(*rate, 1e6);
+  }
 }
 
 TEST(CudaModel, PackedFilesGiveWhatTheirSourceGives) {

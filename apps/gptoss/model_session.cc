@@ -8,7 +8,6 @@
 #include <sstream>
 #include <thread>
 
-#include "backends/cpu/machine_peak.h"
 #include "base/mmap_file.h"
 #include "engine/expert_offload.h"
 #include "json/json.h"
@@ -102,10 +101,10 @@ struct Sharing {
 
 /// Experts of some layers stay on the host: where passes of many rows compute those, by what was measured here.
 Result<Sharing> ShareLayers(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
-                            const GpuPlan& roomy, const GpuPlan& plain, Device& device) {
+                            const GpuPlan& roomy, const GpuPlan& plain, const Ops& host_ops, Device& device) {
   ThreadPool pool(ThreadsOf(flags));
-  GPTOSS_ASSIGN_OR_RETURN(const double tflop_s, MeasureCompute(pool, flags.cpu == "reference" ? "" : flags.cpu));
-  OffloadRates rates{.upload_bytes_s = 0, .host_macs_s = HostMacs(tflop_s * 1e12)};
+  OffloadRates rates;
+  GPTOSS_ASSIGN_OR_RETURN(rates.host_macs_s, MeasureHostMacs(host_ops, pool));
   GPTOSS_ASSIGN_OR_RETURN(rates.upload_bytes_s, MeasureUpload(device));
   const int64_t rows = RowsToBring(checkpoint.config(), roomy.memory.weights.layer_mlp, rates);
   const bool brings = roomy.brings_experts && flags.adapters.empty() && rows <= options.chunk_tokens;
@@ -140,7 +139,7 @@ Result<Sharing> PlanSharing(const Checkpoint& checkpoint, const ModelFlags& flag
                              FormatBytes(static_cast<double>(host)) + " are available");
   }
   if (plain.host_layers == 0) return Sharing();
-  return ShareLayers(checkpoint, flags, options, roomy, plain, device);
+  return ShareLayers(checkpoint, flags, options, roomy, plain, *ops.host, device);
 }
 
 Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options) {

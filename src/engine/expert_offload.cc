@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 namespace gptoss {
 namespace {
@@ -11,8 +12,13 @@ namespace {
 constexpr size_t kUploadBytes = size_t{64} << 20;
 constexpr int kUploads = 4;
 
-/// Of the multiply-add peak, what a prefill of 64 and more tokens measured (docs/performance.md): 59 to 83 %.
-constexpr double kReachedShare = 0.65;
+/// A product of this shape takes 10 ms at 100 GMAC/s.
+constexpr int64_t kProductRows = 128, kOutputs = 2880, kColumns = 2880;
+constexpr int kProducts = 4;
+
+double SecondsFrom(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 }  // namespace
 
@@ -25,13 +31,32 @@ Result<double> MeasureUpload(Device& device) {
     const auto start = std::chrono::steady_clock::now();
     device.Upload(to.data(), from.data(), kUploadBytes);
     GPTOSS_RETURN_IF_ERROR(device.Wait());
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, static_cast<double>(kUploadBytes) / std::max(seconds, 1e-9));
+    best = std::max(best, static_cast<double>(kUploadBytes) / std::max(SecondsFrom(start), 1e-9));
   }
   return best;
 }
 
-double HostMacs(double flop_s) { return kReachedShare * flop_s / 2; }
+Result<double> MeasureHostMacs(const Ops& ops, ThreadPool& pool) {
+  WeightMatrix w{.dtype = DType::kQ8_0, .layout = ops.weight_layout, .rows = kOutputs, .cols = kColumns};
+  const uint64_t codes = kOutputs * RowBytes(w.dtype, kColumns), scales = kOutputs * RowScaleBytes(w.dtype, kColumns);
+  constexpr uint64_t kSlack = 4096;  // for kernels that read whole vectors
+  GPTOSS_ASSIGN_OR_RETURN(HostBuffer weights, HostBuffer::Allocate(codes + scales + kSlack));
+  GPTOSS_RETURN_IF_ERROR(weights.Commit());
+  w.data = weights.data();
+  w.scales = weights.data() + codes;
+  const std::vector<float> x(kProductRows * kColumns, 1.0f);
+  std::vector<float> y(kProductRows * kOutputs);
+  ScratchArena scratch;
+  ExecContext context{pool, scratch};
+  double best = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < kProducts && (i == 0 || SecondsFrom(begin) < 0.2); ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    ops.linear(context, {x.data(), kProductRows, w, nullptr, false, y.data()});
+    best = std::max(best, static_cast<double>(kProductRows * kOutputs * kColumns) / std::max(SecondsFrom(start), 1e-9));
+  }
+  return best;
+}
 
 int64_t RowsToBring(const ModelConfig& config, uint64_t layer_bytes, const OffloadRates& rates) {
   const double macs_a_row =

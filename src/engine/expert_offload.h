@@ -6,7 +6,9 @@
 #include <cstdint>
 
 #include "checkpoint/model_config.h"
+#include "ops/ops.h"
 #include "parallel/device.h"
+#include "parallel/exec_context.h"
 
 namespace gptoss {
 
@@ -19,8 +21,9 @@ struct OffloadRates {
 /// kResourceExhausted, or what went wrong on the device.
 Result<double> MeasureUpload(Device& device);
 
-/// Multiply-adds a second that matrix products reach of `flop_s` measured in registers (backends/cpu/machine_peak.h).
-double HostMacs(double flop_s);
+/// Multiply-adds a second of a product of `ops` with so many rows that reading weights does not count: the best of a
+/// few. On failure: kResourceExhausted.
+Result<double> MeasureHostMacs(const Ops& ops, ThreadPool& pool);
 
 /// The rows of a pass from which bringing a layer's `layer_bytes` takes less time than computing it on the host.
 int64_t RowsToBring(const ModelConfig& config, uint64_t layer_bytes, const OffloadRates& rates);
