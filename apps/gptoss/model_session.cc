@@ -101,8 +101,8 @@ struct Sharing {
 
 /// Experts of some layers stay on the host: where passes of many rows compute those, by what was measured here.
 Result<Sharing> ShareLayers(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
-                            const GpuPlan& roomy, const GpuPlan& plain, const Ops& host_ops, Device& device) {
-  ThreadPool pool(ThreadsOf(flags));
+                            const GpuPlan& roomy, const GpuPlan& plain, const Ops& host_ops, ThreadPool& pool,
+                            Device& device) {
   OffloadRates rates;
   GPTOSS_ASSIGN_OR_RETURN(rates.host_macs_s, MeasureHostMacs(host_ops, pool));
   GPTOSS_ASSIGN_OR_RETURN(rates.upload_bytes_s, MeasureUpload(device));
@@ -123,7 +123,7 @@ Result<Sharing> ShareLayers(const Checkpoint& checkpoint, const ModelFlags& flag
 
 /// What goes to `device`, and what does not. On failure: kResourceExhausted.
 Result<Sharing> PlanSharing(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options,
-                            const Ops& ops, Device& device) {
+                            const Ops& ops, ThreadPool& pool, Device& device) {
   const uint64_t free = device.free_bytes();
   const uint64_t available = flags.gpu_memory == 0 ? free : std::min(free, flags.gpu_memory);
   const auto plan = [&](bool bring_experts) {
@@ -139,7 +139,7 @@ Result<Sharing> PlanSharing(const Checkpoint& checkpoint, const ModelFlags& flag
                              FormatBytes(static_cast<double>(host)) + " are available");
   }
   if (plain.host_layers == 0) return Sharing();
-  return ShareLayers(checkpoint, flags, options, roomy, plain, *ops.host, device);
+  return ShareLayers(checkpoint, flags, options, roomy, plain, *ops.host, pool, device);
 }
 
 Status CheckThatItFits(const Checkpoint& checkpoint, const ModelFlags& flags, const RunnerOptions& options) {
@@ -236,16 +236,17 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const ModelFlags& flags
   }
   GPTOSS_ASSIGN_OR_RETURN(session->checkpoint, OpenModelArgument(flags.model));
   const RunnerOptions options = RunnerOptionsOf(flags, session->checkpoint->config());
+  session->pool = std::make_unique<ThreadPool>(ThreadsOf(flags));
   WeightPlacement placement{.layout = session->ops.weight_layout, .host_layout = host_ops->weight_layout};
   Sharing sharing;
   if (session->device == nullptr) {
     GPTOSS_RETURN_IF_ERROR(CheckThatItFits(*session->checkpoint, flags, options));
   } else {
     placement.device = session->device.get();
-    GPTOSS_ASSIGN_OR_RETURN(sharing, PlanSharing(*session->checkpoint, flags, options, session->ops, *session->device));
+    GPTOSS_ASSIGN_OR_RETURN(
+        sharing, PlanSharing(*session->checkpoint, flags, options, session->ops, *session->pool, *session->device));
     placement.host_layers = sharing.host_layers;
   }
-  session->pool = std::make_unique<ThreadPool>(ThreadsOf(flags));
   LoadProgress progress(PlanWeights(*session->checkpoint, DenseOf(flags)).total(), flags.quiet);
   GPTOSS_ASSIGN_OR_RETURN(session->weights,
                           LoadWeights(session->checkpoint, DenseOf(flags), *session->pool, &progress, placement));
