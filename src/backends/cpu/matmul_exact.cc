@@ -7,6 +7,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/matmul_exact.cc"
 #include <array>
+#include <utility>
 
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/matmul_driver.h"
@@ -24,10 +25,13 @@ namespace {
 
 using D = hn::ScalableTag<float>;
 
-constexpr int64_t kPanelRows = 16;    // 16 rows of 2880 floats: a third of a 512 KB second-level cache
-constexpr int kTileRows = 4;          // weight rows per tile
-constexpr int kTileTokens = 3;        // 4 x 3 accumulators and 4 values fit 16 registers; 2 x 6 measured 25 % slower
-constexpr int64_t kChunkCols = 1024;  // columns per pass: 3 activation rows and 4 weight rows stay in 32 KB of L1
+constexpr int64_t kPanelRows = 16;  // 16 rows of 2880 floats: a third of a 512 KB second-level cache
+constexpr int kTileRows = 4;        // weight rows per tile
+constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3;
+// 4 x 3 accumulators and 4 values fit 16 registers; 2 x 6 measured 25 % slower. With 32 registers 4 x 6: a row of
+// weights from the second-level cache then serves twice the activations.
+constexpr int kTileTokens = kManyRegisters ? 6 : 3;
+constexpr int64_t kChunkCols = kManyRegisters ? 512 : 1024;  // activations and weights of a tile stay in 32 KB of L1
 constexpr int64_t kMaxLanes = HWY_MAX_BYTES / sizeof(float);
 
 /// A worker's memory.
@@ -72,7 +76,10 @@ HWY_NOINLINE void Tile(const T* const* w, const float* const* x, int64_t count, 
 
 template <typename T>
 void RunTile(int tokens, const T* const* w, const float* const* x, int64_t count, float* sums) {
-  constexpr std::array kTiles = {Tile<T, 1>, Tile<T, 2>, Tile<T, 3>};
+  constexpr auto kTiles = []<int... kLess>(std::integer_sequence<int, kLess...>) {
+    return std::array{Tile<T, kLess + 1>...};
+  }
+  (std::make_integer_sequence<int, kTileTokens>());
   kTiles[tokens - 1](w, x, count, sums);
 }
 
