@@ -31,11 +31,14 @@ Doubles Absolute(Doubles values) {
 }
 DoubleMatrix Matrix(const Doubles& values, int64_t rows, int64_t cols) { return {rows, cols, values.data()}; }
 
+/// Targets whose products round their operands to BF16.
+constexpr std::string_view kRounding[] = {"avx512bf16", "amx"};
+
 /// Those whose products are in float. Targets that only extend another one train with its kernels.
 std::vector<std::string> Targets() {
   std::vector<std::string> names;
   for (const CpuTarget& target : ListCpuTargets()) {
-    if (!target.available || target.name == "amx") continue;
+    if (!target.available || std::ranges::count(kRounding, target.name) > 0) continue;
     if ((*CpuTrainingOps(target.name))->name == target.name) names.push_back(target.name);
   }
   return names;
@@ -43,13 +46,15 @@ std::vector<std::string> Targets() {
 
 constexpr std::string_view kEmulated = "emulated_amx_on_";
 
-/// All of them: besides, tiles where the machine has them, and emulated ones.
+/// All of them: besides, those that round where the machine has them, and emulated tiles.
 std::vector<std::string> TargetsOfProducts() {
   std::vector<std::string> names = Targets();
   for (const std::string& name : Targets()) {
     if (cpu::EmulatedAmxTrainingOps(name) != nullptr) names.push_back(std::string(kEmulated) + name);
   }
-  if (CpuTrainingOps("amx").ok()) names.push_back("amx");
+  for (const std::string_view name : kRounding) {
+    if (CpuTrainingOps(std::string(name)).ok()) names.emplace_back(name);
+  }
   return names;
 }
 
@@ -90,10 +95,10 @@ class TrainingProducts : public TrainingKernels {
  protected:
   /// Of a product whose operands are rounded: 2^-8 each in BF16. `exact` says that one of them is in BF16 already.
   double Rounding(bool exact) const {
-    if (!GetParam().starts_with(kEmulated) && GetParam() != "amx") return 0.0;
+    if (!GetParam().starts_with(kEmulated) && std::ranges::count(kRounding, GetParam()) == 0) return 0.0;
     return exact ? 0x1.0p-8 : 0x1.01p-7;
   }
-  /// The table with the same instructions but tiles.
+  /// The table with the same instructions but those that round.
   const TrainingOps<float>& InFloat() const {
     const std::string& name = GetParam();
     return **CpuTrainingOps(name.starts_with(kEmulated) ? name.substr(kEmulated.size()) : "avx512");

@@ -202,6 +202,8 @@ GPTOSS_CPU_DOTS(N_AVX3, avx512vnni)
 constexpr Kernels kKernels_amx = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulAmx);
 constexpr Ops kFast_amx = WithTiles(MakeOps<kKernels_amx, false>("amx"));
 constexpr Ops kExact_amx = MakeOps<kKernels_N_AVX3, true>("amx-exact");
+/// AVX-512 with VNNI, and with BF16 products in training.
+constexpr Ops kFast_avx512bf16 = MakeOps<kKernels_avx512vnni, false>("avx512bf16");
 #endif
 
 #define GPTOSS_CPU_ENTRY(target, bit) {kFast_##target.name, bit, &kKernels_##target, &kFast_##target, &kExact_##target},
@@ -229,7 +231,9 @@ constexpr Target kTargets[] = {
                         GPTOSS_CPU_ENTRY(N_AVX3, HWY_AVX3)
                             GPTOSS_CPU_DOTS_ENTRY(N_AVX3, avx512vnni, HWY_AVX3, WhyNoAvx512Vnni)
 #if HWY_ARCH_X86_64
-                                {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_amx, WhyNoAmx},
+                                {kFast_avx512bf16.name, HWY_AVX3, &kKernels_avx512vnni, &kFast_avx512bf16,
+                                 &kExact_N_AVX3, WhyNoAvx512Bf16, kFast_N_AVX3.name},
+    {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_amx, WhyNoAmx},
 #endif
 #endif
 };

@@ -47,6 +47,14 @@ const char* WhyNoAvx512Vnni() {
   return "the processor has no AVX-512 VNNI";
 }
 
+const char* WhyNoAvx512Bf16() {
+  if (const char* why = WhyNoAvx512Vnni()) return why;
+#if defined(__x86_64__)
+  if ((ReadLeaf7().extended_a & 1u << 5) != 0) return nullptr;
+#endif
+  return "the processor has no AVX-512 BF16";
+}
+
 const char* WhyNoDotProduct() {
 #if defined(__aarch64__) && defined(__APPLE__)
   return nullptr;  // in every processor that macOS runs on

@@ -1,4 +1,4 @@
-// Whether this machine has the instructions that sum four products of bytes.
+// Whether this machine has the instructions that sum products of bytes or of BF16.
 #pragma once
 
 namespace gptoss::cpu {
@@ -8,6 +8,7 @@ namespace gptoss::cpu {
 
 const char* WhyNoAvxVnni();
 const char* WhyNoAvx512Vnni();
+const char* WhyNoAvx512Bf16();  // which asks for AVX-512 VNNI too
 const char* WhyNoDotProduct();  // AArch64
 
 }  // namespace gptoss::cpu

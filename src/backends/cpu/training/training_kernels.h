@@ -128,8 +128,8 @@ GPTOSS_CPU_DECLARE_TRAINING_KERNELS(N_AVX3)
 GPTOSS_CPU_DECLARE_TRAINING_KERNELS(N_NEON)
 #endif
 
-// The three products with operands rounded to BF16 and sums in float, on AMX tiles or on emulated ones; small matrices
-// as in the functions above.
+// The three products with operands rounded to BF16 and sums in float, on AMX tiles, on emulated ones, or by AVX-512's
+// dot products of pairs; small matrices as in the functions above.
 #define GPTOSS_CPU_DECLARE_AMX_TRAINING(target)                            \
   namespace gptoss::cpu::target {                                          \
   void TrainForwardAmxEmulated(ExecContext&, const TrainForwardArgs&);     \
@@ -153,5 +153,9 @@ namespace gptoss::cpu::N_AVX3 {
 void TrainForwardAmx(ExecContext&, const TrainForwardArgs&);
 void InputGradientAmx(ExecContext&, const InputGradientArgs&);
 void WeightGradientAmx(ExecContext&, const WeightGradientArgs&);
+/// Need WhyNoAvx512Bf16() to be null.
+void TrainForwardPairs(ExecContext&, const TrainForwardArgs&);
+void InputGradientPairs(ExecContext&, const InputGradientArgs&);
+void WeightGradientPairs(ExecContext&, const WeightGradientArgs&);
 }  // namespace gptoss::cpu::N_AVX3
 #endif

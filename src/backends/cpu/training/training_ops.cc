@@ -327,9 +327,9 @@ GPTOSS_CPU_TRAINING_TARGET(N_AVX2, "avx2")
 GPTOSS_CPU_TRAINING_TARGET(N_AVX3, "avx512")
 #endif
 
-constexpr TrainingKernels WithTiles(TrainingKernels kernels, void (*forward)(ExecContext&, const TrainForwardArgs&),
-                                    void (*input_gradient)(ExecContext&, const InputGradientArgs&),
-                                    void (*weight_gradient)(ExecContext&, const WeightGradientArgs&)) {
+constexpr TrainingKernels WithProducts(TrainingKernels kernels, void (*forward)(ExecContext&, const TrainForwardArgs&),
+                                       void (*input_gradient)(ExecContext&, const InputGradientArgs&),
+                                       void (*weight_gradient)(ExecContext&, const WeightGradientArgs&)) {
   kernels.forward = forward;
   kernels.input_gradient = input_gradient;
   kernels.weight_gradient = weight_gradient;
@@ -338,8 +338,11 @@ constexpr TrainingKernels WithTiles(TrainingKernels kernels, void (*forward)(Exe
 
 #if (HWY_TARGETS & HWY_AVX3) && HWY_ARCH_X86_64
 constexpr TrainingKernels kTrain_amx =
-    WithTiles(kTrain_N_AVX3, N_AVX3::TrainForwardAmx, N_AVX3::InputGradientAmx, N_AVX3::WeightGradientAmx);
+    WithProducts(kTrain_N_AVX3, N_AVX3::TrainForwardAmx, N_AVX3::InputGradientAmx, N_AVX3::WeightGradientAmx);
 constexpr TrainingOps<float> kOps_amx = MakeTrainingOps<kTrain_amx>("amx");
+constexpr TrainingKernels kTrain_avx512bf16 =
+    WithProducts(kTrain_N_AVX3, N_AVX3::TrainForwardPairs, N_AVX3::InputGradientPairs, N_AVX3::WeightGradientPairs);
+constexpr TrainingOps<float> kOps_avx512bf16 = MakeTrainingOps<kTrain_avx512bf16>("avx512bf16");
 #endif
 
 /// Emulated tiles, by the target that computes them.
@@ -348,10 +351,10 @@ struct EmulatedAmx {
   const TrainingOps<float>* ops;
 };
 
-#define GPTOSS_CPU_EMULATED_AMX_TRAINING(target)                                                    \
-  constexpr TrainingKernels kTrain_amx_##target =                                                   \
-      WithTiles(kTrain_##target, target::TrainForwardAmxEmulated, target::InputGradientAmxEmulated, \
-                target::WeightGradientAmxEmulated);                                                 \
+#define GPTOSS_CPU_EMULATED_AMX_TRAINING(target)                                                       \
+  constexpr TrainingKernels kTrain_amx_##target =                                                      \
+      WithProducts(kTrain_##target, target::TrainForwardAmxEmulated, target::InputGradientAmxEmulated, \
+                   target::WeightGradientAmxEmulated);                                                 \
   constexpr TrainingOps<float> kOps_amx_##target = MakeTrainingOps<kTrain_amx_##target>("emulated-amx");
 
 #if HWY_TARGETS & HWY_NEON
@@ -401,7 +404,7 @@ const TrainingOps<float>* const kTables[] = {
 #if HWY_TARGETS & HWY_AVX3
     &kOps_N_AVX3,
 #if HWY_ARCH_X86_64
-    &kOps_amx,
+    &kOps_avx512bf16, &kOps_amx,
 #endif
 #endif
 };
@@ -423,8 +426,10 @@ Result<const TrainingOps<float>*> CpuTrainingOps(const std::string& target) {
   for (const cpu::Target& t : cpu::Targets()) {
     if (t.name == forward->name) extends = t.extends;
   }
-  for (const TrainingOps<float>* table : cpu::kTables) {
-    if (table->name == forward->name || table->name == extends) return table;
+  for (const std::string_view name : {forward->name, extends}) {
+    for (const TrainingOps<float>* table : cpu::kTables) {
+      if (table->name == name) return table;
+    }
   }
   return Unsupported("CPU target '" + std::string(forward->name) + "' has no kernels for training");
 }

@@ -1,5 +1,5 @@
-// The three products of a linear layer's training (training/products.cc) on AMX tiles: both operands rounded to BF16,
-// sums in float, weights and gradients in float as they are.
+// The three products of a linear layer's training (products.cc) with both operands rounded to BF16, on AMX tiles or by
+// AVX-512's dot products of pairs: sums in float, weights and gradients in float as they are.
 //
 // The left operand A is packed once for all tiles of C, as rows of BF16 along the depth. A worker packs the right
 // operand of a tile of C for kDepth of the depth at a time and multiplies it by the tile's rows of A, 32 by 32 sums at
@@ -7,7 +7,7 @@
 // of threads changes a bit.
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "backends/cpu/amx/training_products.cc"
+#define HWY_TARGET_INCLUDE "backends/cpu/training/products_bf16.cc"
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -88,6 +88,51 @@ HWY_NOINLINE void MultiplyBlock(Tiles& tiles, const uint16_t* a, int64_t a_strid
   tiles.template Store<2>(sums + kTileRows * kBlock, kStride);
   tiles.template Store<3>(sums + kTileRows * kBlock + kTileRows, kStride);
 }
+
+#if HWY_TARGET == HWY_AVX3 && HWY_ARCH_X86_64
+
+/// AVX512_BF16 instead of tiles: `sum` plus, in every lane, the products of two pairs of BF16. Assembly instead of
+/// intrinsics: it needs no compiler flags. Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume
+/// 2, VDPBF16PS.
+struct PairDots {
+  template <class V, class P>
+  static HWY_INLINE V Add(V sum, P a, P b) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
+    return sum;
+  }
+};
+
+/// As above, the rows of A in groups whose sums stay in registers.
+HWY_NOINLINE void MultiplyBlock(PairDots&, const uint16_t* a, int64_t a_stride, const uint16_t* b, int64_t steps,
+                                float* sums) {
+  constexpr int kRows = 8;  // 16 sums: more than enough for a latency of 6
+  const hn::CappedTag<float, kTileRows> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  const auto* left = reinterpret_cast<const uint32_t*>(b);
+  const auto* right = reinterpret_cast<const uint32_t*>(b + steps * kTileValues);
+  for (int64_t row = 0; row < kBlock; row += kRows) {
+    hn::Vec<decltype(d)> acc[kRows][2];
+    const uint32_t* pairs[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      acc[r][0] = acc[r][1] = hn::Zero(d);
+      pairs[r] = reinterpret_cast<const uint32_t*>(a + (row + r) * a_stride);
+    }
+    for (int64_t k = 0; k < steps * kTileRows; ++k) {
+      const auto b0 = hn::LoadU(du, left + k * kTileRows), b1 = hn::LoadU(du, right + k * kTileRows);
+      for (int r = 0; r < kRows; ++r) {
+        const auto pair = hn::Set(du, pairs[r][k]);
+        acc[r][0] = PairDots::Add(acc[r][0], pair, b0);
+        acc[r][1] = PairDots::Add(acc[r][1], pair, b1);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      hn::StoreU(acc[r][0], d, sums + (row + r) * kBlock);
+      hn::StoreU(acc[r][1], d, sums + (row + r) * kBlock + kTileRows);
+    }
+  }
+}
+
+#endif
 
 /// Where a tile of C goes. `bias` [columns of the tile] or null.
 struct Out {
@@ -368,6 +413,10 @@ void WeightGradientAmxEmulated(ExecContext& context, const WeightGradientArgs& a
 void TrainForwardAmx(ExecContext& context, const TrainForwardArgs& args) { Forward<AmxTiles>(context, args); }
 void InputGradientAmx(ExecContext& context, const InputGradientArgs& args) { Input<AmxTiles>(context, args); }
 void WeightGradientAmx(ExecContext& context, const WeightGradientArgs& args) { Weight<AmxTiles>(context, args); }
+
+void TrainForwardPairs(ExecContext& context, const TrainForwardArgs& args) { Forward<PairDots>(context, args); }
+void InputGradientPairs(ExecContext& context, const InputGradientArgs& args) { Input<PairDots>(context, args); }
+void WeightGradientPairs(ExecContext& context, const WeightGradientArgs& args) { Weight<PairDots>(context, args); }
 #endif
 
 }  // namespace HWY_NAMESPACE
