@@ -10,16 +10,20 @@
 
 namespace gptoss::cpu {
 
-/// A piece: rows [row_begin, row_end) of the weights of `matrix`, for all output rows [first, end) of its group.
+/// A piece: rows [row_begin, row_end) of the weights of `matrix`, for all output rows [first, end) of its group. The
+/// same thread goes on with the rows up to stream_end.
 struct Panel {
   int64_t matrix;
   int64_t first, end;
   int64_t row_begin, row_end;
+  int64_t stream_end;
 };
 
-/// Bytes of weights that a thread claims at once when there are few activations: long enough a stream for the
-/// prefetchers, 10 to 20 µs, so that threads finish together.
-inline constexpr int64_t kStreamBytes = int64_t{1} << 17;
+/// Bytes of weights that a thread claims at once when there are few activations: a stream that is long against its
+/// beginning, where nothing has been fetched yet; 30 µs, so that threads finish together.
+inline constexpr int64_t kStreamBytes = int64_t{1} << 19;
+/// Less for many threads: each shall claim this often at least.
+inline constexpr int64_t kClaimsPerThread = 8, kLeastStreamBytes = int64_t{1} << 17;
 
 /// Calls run(panel, worker) for panels of at most `panel_rows` rows that cover all groups with at least one row. Panels
 /// of one matrix follow each other, so that its activations stay in the caches.
@@ -31,17 +35,20 @@ void ForEachPanel(ExecContext& context, const MatmulArgs& args, int64_t panel_ro
     const int64_t first = args.offsets[m], end = args.offsets[m + 1];
     if (end - first > args.max_group_rows) continue;
     most = std::max(most, end - first);
-    if (first < end) groups.push_back({static_cast<int64_t>(m), first, end, 0, args.weight.rows});
+    if (first < end) groups.push_back({static_cast<int64_t>(m), first, end, 0, args.weight.rows, 0});
   }
-  const int64_t panel_bytes =
-      panel_rows * static_cast<int64_t>(RowBytes(args.weight.dtype, static_cast<uint64_t>(args.weight.cols)));
-  const int64_t stream = std::max<int64_t>(1, kStreamBytes / panel_bytes / std::max<int64_t>(1, most / 4));
+  const auto row_bytes = static_cast<int64_t>(RowBytes(args.weight.dtype, static_cast<uint64_t>(args.weight.cols)));
+  const int64_t panel_bytes = panel_rows * row_bytes;
+  const int64_t all_bytes = static_cast<int64_t>(groups.size()) * args.weight.rows * row_bytes;
+  const int64_t share = all_bytes / (kClaimsPerThread * context.pool.num_threads());
+  const int64_t stream_bytes = std::clamp(share, kLeastStreamBytes, kStreamBytes);
+  const int64_t stream = std::max<int64_t>(1, stream_bytes / panel_bytes / std::max<int64_t>(1, most / 4));
   const int64_t task_rows = panel_rows * stream;
   const int64_t per_group = (args.weight.rows + task_rows - 1) / task_rows;
   context.pool.Run(static_cast<int64_t>(groups.size()) * per_group, [&](int64_t task, int worker) {
     Panel panel = groups[task / per_group];
     const int64_t begin = task % per_group * task_rows;
-    const int64_t end = std::min(begin + task_rows, args.weight.rows);
+    const int64_t end = panel.stream_end = std::min(begin + task_rows, args.weight.rows);
     for (panel.row_begin = begin; panel.row_begin < end; panel.row_begin += panel_rows) {
       panel.row_end = std::min(panel.row_begin + panel_rows, end);
       run(panel, worker);

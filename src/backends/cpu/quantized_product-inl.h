@@ -138,7 +138,7 @@ class Product {
       GroupInTurn turn[kMostGroups];
       for (int64_t i = 0; i < together; ++i) {
         // Rearranged weights stay in the first-level cache if the same buffers serve all groups.
-        turn[i] = {Group(panel, g + i, scratch.panel[i]), Codes(FirstRow(panel, g + i + together))};
+        turn[i] = {Group(panel, g + i, scratch.panel[i]), Ahead(panel, g + i + together)};
       }
       RunTile(turn, together, tokens, x_.blocks, scratch.sums + g * kRowGroup);
     }
@@ -170,7 +170,7 @@ class Product {
       for (int64_t i = 0; i < together; ++i) {
         const RowGroup& group = groups[g + i];
         turn[i] = {{group.codes + offset, group.scales + begin * kRowGroup * Format::kScaleBytes},
-                   is_last ? Codes(FirstRow(panel, g + i + kPanelGroups)) + offset : nullptr};
+                   is_last ? Ahead(panel, g + i + kPanelGroups, offset) : nullptr};
       }
       RunTile(turn, together, tokens, std::min(kChunkBlocks, x_.blocks - begin), sums + g * kRowGroup);
     }
@@ -203,6 +203,13 @@ class Product {
   }
 
   const uint8_t* Codes(int64_t row) const { return reinterpret_cast<const uint8_t*>(args_.weight.Row(row)); }
+
+  /// Where a later group of the panel's stream begins, `offset` bytes on, or null: what another thread will read would
+  /// be fetched in vain.
+  const uint8_t* Ahead(const Panel& panel, int64_t group, int64_t offset = 0) const {
+    const bool inside = panel.row_begin + group * kRowGroup < panel.stream_end;
+    return inside ? Codes(FirstRow(panel, group)) + offset : nullptr;
+  }
 
   RowGroup Group(const Panel& panel, int64_t group, const RowGroupBuffer& buffer) const {
     const WeightMatrix& w = args_.weight;
