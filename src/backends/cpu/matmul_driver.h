@@ -24,6 +24,8 @@ struct Panel {
 inline constexpr int64_t kStreamBytes = int64_t{1} << 19;
 /// Less for many threads: each shall claim this often at least.
 inline constexpr int64_t kClaimsPerThread = 8, kLeastStreamBytes = int64_t{1} << 17;
+/// Rows of activations from which a stream becomes shorter.
+inline constexpr int64_t kLongRows = 16;
 
 /// Calls run(panel, worker) for panels of at most `panel_rows` rows that cover all groups with at least one row. Panels
 /// of one matrix follow each other, so that its activations stay in the caches.
@@ -42,7 +44,8 @@ void ForEachPanel(ExecContext& context, const MatmulArgs& args, int64_t panel_ro
   const int64_t all_bytes = static_cast<int64_t>(groups.size()) * args.weight.rows * row_bytes;
   const int64_t share = all_bytes / (kClaimsPerThread * context.pool.num_threads());
   const int64_t stream_bytes = std::clamp(share, kLeastStreamBytes, kStreamBytes);
-  const int64_t stream = std::max<int64_t>(1, stream_bytes / panel_bytes / std::max<int64_t>(1, most / 4));
+  // With more rows a panel takes long enough by itself, and its fetching is a small part of that.
+  const int64_t stream = std::max<int64_t>(1, stream_bytes / panel_bytes / std::max<int64_t>(1, most / kLongRows));
   const int64_t task_rows = panel_rows * stream;
   const int64_t per_group = (args.weight.rows + task_rows - 1) / task_rows;
   context.pool.Run(static_cast<int64_t>(groups.size()) * per_group, [&](int64_t task, int worker) {
