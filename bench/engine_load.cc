@@ -1,6 +1,6 @@
 // Many requests at once on one model, by hand: engine_load MODEL [OUTPUT_TOKENS].
 //
-// For 1, 4 and 16 requests with short prompts that start together: tokens a second of all, once every one decodes, and
+// For 1, 4 and 16 requests with short prompts that start together: tokens a second of all while every one decodes, and
 // the ratio to one. Then 4 decode while a prompt of 128 tokens arrives: the longest gap between two tokens of one
 // request against the median gap. The last line is JSON.
 #include <algorithm>
@@ -74,7 +74,7 @@ std::shared_ptr<Times> Submit(Engine& engine, int vocab, int prompt, int output,
   return times;
 }
 
-/// Tokens a second from when the last request has its first token until the first request has its last.
+/// The requests' rates added up, each from its first to its last token while all of them decode.
 double Together(Engine& engine, int vocab, int requests, int output) {
   std::vector<std::shared_ptr<Times>> all;
   for (int i = 0; i < requests; ++i) all.push_back(Submit(engine, vocab, kShortPrompt, output, 1000u + i));
@@ -84,11 +84,13 @@ double Together(Engine& engine, int vocab, int requests, int output) {
     begin = std::max(begin, t.front());
     end = std::min(end, t.back());
   }
-  int64_t tokens = 0;
+  double rate = 0;
   for (const auto& times : all) {
-    tokens += std::ranges::count_if(times->Wait(), [&](auto t) { return t > begin && t <= end; });
+    const auto& t = times->Wait();
+    const auto first = std::ranges::lower_bound(t, begin), last = std::ranges::upper_bound(t, end) - 1;
+    if (first < last) rate += static_cast<double>(last - first) / Seconds(*last - *first);
   }
-  return static_cast<double>(tokens) / Seconds(end - begin);
+  return rate;
 }
 
 /// The median and the largest gap between tokens of `requests` requests while a prompt of `prompt` tokens arrives.

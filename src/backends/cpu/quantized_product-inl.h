@@ -1,11 +1,13 @@
 // Matrix products of MXFP4 and Q8_0 weights with activations rounded to 16-bit integers per block of 32: two or more
 // multiply-adds per lane and instruction instead of one, and weights that need no conversion to float. Eight rows of
-// weights at a time are decoded in registers and multiplied with one to four rows of activations. Once per target.
+// weights at a time are decoded in registers and multiplied with up to kTileTokens rows of activations. Once per
+// target.
 //
 // As in matmul_exact.cc a dot product is one chain over the blocks of columns in order, whatever the batch.
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "backends/cpu/epilogue-inl.h"
@@ -33,7 +35,9 @@ namespace {
 
 constexpr int64_t kPanelRows = 32;  // of 2880 columns: 46 KB of MXFP4 or 92 KB of Q8_0 in a 512 KB second-level cache
 constexpr int64_t kPanelGroups = kPanelRows / kRowGroup;
-constexpr int kTileTokens = 4;  // 8 accumulators, the decoded weights and the tables fit 16 registers
+/// 8 accumulators, the decoded weights and the tables fit 16 registers; with 32, tiles of 8 tokens are 1.04 times as
+/// fast.
+constexpr int kTileTokens = HWY_TARGET == HWY_AVX3 ? 8 : 4;
 /// Blocks per pass over a panel when there are several tiles: activations of a tile stay in the first-level cache.
 constexpr int64_t kChunkBlocks = 48;
 constexpr int64_t kCacheLine = 64;
@@ -195,8 +199,10 @@ class Product {
   }
 
   template <size_t kGroups>
-  static constexpr std::array kTiles = {Tile<Format, kGroups, 1>, Tile<Format, kGroups, 2>, Tile<Format, kGroups, 3>,
-                                        Tile<Format, kGroups, 4>};
+  static constexpr auto kTiles = []<int... kLess>(std::integer_sequence<int, kLess...>) {
+    return std::array{Tile<Format, kGroups, kLess + 1>...};
+  }
+  (std::make_integer_sequence<int, kTileTokens>());
 
   int64_t FirstRow(const Panel& panel, int64_t group) const {
     return panel.matrix * args_.weight.rows + panel.row_begin + group * kRowGroup;
