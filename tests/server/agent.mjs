@@ -26,17 +26,20 @@ const messages = [];
 async function turn(body) {
   const begin = Date.now();
   // Streamed, because fetch waits five minutes for an answer's head and a first turn may take longer.
-  const stream = client.chat.completions.stream({ model: 'm', temperature: 1, seed: messages.length, max_tokens: 300, reasoning_budget: 24, messages, stream_options: { include_usage: true }, ...body });
+  const stream = client.chat.completions.stream({ model: 'm', temperature: 1, seed: messages.length, max_tokens: 300, reasoning_budget: 24, logit_bias: think, messages, stream_options: { include_usage: true }, ...body });
   const answer = await stream.finalChatCompletion();
-  const { prompt_tokens: prompt, completion_tokens: completion, prompt_tokens_details: { cached_tokens: cached } } = answer.usage;
+  const { prompt_tokens: prompt, completion_tokens: completion, prompt_tokens_details: { cached_tokens: cached }, completion_tokens_details: { reasoning_tokens: thoughts } } = answer.usage;
+  assert.ok(thoughts > 0, 'a turn has no thoughts that a later prompt could leave out');
   const { content, tool_calls } = answer.choices[0].message;
   messages.push({ role: 'assistant', content, tool_calls });
   return { prompt, completion, cached, calls: tool_calls ?? [], seconds: (Date.now() - begin) / 1000 };
 }
 
+const tokens = async (text) => (await (await fetch(`${server.url}/tokenize`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ text }) })).json()).tokens;
+// A model of noise would often go without thoughts: straight to its answer, or to a tool that the header names first.
+const think = { [(await tokens('analysis'))[0]]: 100, [(await tokens(' to'))[0]]: -100 };
 // Descriptions of 6,000 tokens, counted in the model's own.
-const tokens = async (text) => (await (await fetch(`${server.url}/tokenize`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ text }) })).json()).tokens.length;
-const each = await tokens(` ${sentence}`);
+const each = (await tokens(` ${sentence}`)).length;
 const tools = toolsOf(Math.ceil(6000 / topics.length / each) - 1); // and one in the parameters
 
 const rows = [];

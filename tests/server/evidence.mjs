@@ -5,6 +5,7 @@
 //   streams   N streams (1000) open at once, each whole and complete
 //   memory    N short requests (50000) on kept connections, resident memory along the way
 //   overhead  decoding one request of N tokens (64) more than another, against `gptoss bench`
+//   users     16 users, N tokens (24) each, against one: tokens a second of all, and the gaps between a user's tokens
 // Without MODEL it is a small one with a small vocabulary.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -14,7 +15,7 @@ import Ajv from 'ajv/dist/2020.js';
 import { microModel, scratchFolder, startServer } from './server.mjs';
 
 const [gptoss, what, count, given] = process.argv.slice(2);
-const total = Number(count ?? { turns: 10_000, streams: 1000, memory: 50_000, overhead: 64 }[what]);
+const total = Number(count ?? { turns: 10_000, streams: 1000, memory: 50_000, overhead: 64, users: 24 }[what]);
 const { model, flags } = given ? { model: given, flags: [] } : microModel(gptoss, scratchFolder());
 const PROMPT = 16, FEW = 4;
 let benched;
@@ -216,6 +217,8 @@ async function inParallel(width, one, every = () => {}) {
   }));
 }
 
+/** No answer ends before its last token. */
+const endless = { type: 'json_schema', json_schema: { name: 'long', schema: { type: 'string', minLength: 5000 } } };
 const begin = Date.now();
 if (what === 'turns') {
   await inParallel(48, turn, (done) => console.log(`${done} turns, ${residentMiB().toFixed(0)} MiB`));
@@ -224,9 +227,7 @@ if (what === 'turns') {
   let open = 0, most = 0, whole = 0;
   const one = async (index) => {
     let begun = false;
-    // None ends before its last token, and all advance together.
-    const format = { type: 'json_schema', json_schema: { name: 'long', schema: { type: 'string', minLength: 5000 } } };
-    const body = { stream: true, seed: index, max_tokens: 60, response_format: format, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
+    const body = { stream: true, seed: index, max_tokens: 60, response_format: endless, reasoning_effort: 'none', messages: [{ role: 'user', content: `Hello ${index}` }] };
     const { status, text } = await post('/v1/chat/completions', body, () => {
       if (!begun) (begun = true), (most = Math.max(most, ++open));
     });
@@ -266,8 +267,31 @@ if (what === 'turns') {
     const decode = benched.decode.tok_s;
     console.log(`${name}: ${rate.toFixed(2)} tok/s, bench ${decode.toFixed(2)} tok/s, overhead ${((decode / rate - 1) * 100).toFixed(1)} %`);
   }
+} else if (what === 'users') {
+  /** When each piece of a user's stream came, in seconds. */
+  const user = async (index, seed) => {
+    const times = [];
+    const body = { stream: true, seed: 16 * seed + index, max_tokens: total, response_format: endless, reasoning_effort: 'none', messages: [{ role: 'user', content: 'Tell me stories.' }], stream_options: { include_usage: true } };
+    const { status, text } = await post('/v1/chat/completions', body, () => times.push(performance.now() / 1000));
+    assert.equal(status, 200, text);
+    assert.ok(text.includes(`"completion_tokens":${total},`), text);
+    return times.slice(1, total); // neither the answer's head nor what comes after its tokens
+  };
+  /** Pieces a second of all users while every one has some, and the gaps between those of one user. */
+  const together = async (count, seed) => {
+    const all = await Promise.all(Array.from({ length: count }, (_, i) => user(i, seed)));
+    const begin = Math.max(...all.map((t) => t[0])), end = Math.min(...all.map((t) => t.at(-1)));
+    const inside = all.map((times) => times.filter((t) => t >= begin && t <= end));
+    const gaps = inside.flatMap((times) => times.slice(1).map((t, i) => t - times[i])).sort((a, b) => a - b);
+    assert.ok(gaps.length > 0, 'the users never decoded together; take more tokens');
+    return { rate: inside.reduce((sum, t) => sum + (t.length - 1) / (t.at(-1) - t[0]), 0), median: gaps[gaps.length >> 1], largest: gaps.at(-1) };
+  };
+  await together(1, 1); // from here on the prompt is known, so that all users decode at once
+  const one = await together(1, 2), sixteen = await together(16, 3);
+  console.log(`one user ${one.rate.toFixed(1)} tok/s, 16 users ${sixteen.rate.toFixed(1)} tok/s, ${(sixteen.rate / one.rate).toFixed(2)} times one`);
+  console.log(`gaps of 16 users: median ${sixteen.median.toFixed(3)} s, largest ${sixteen.largest.toFixed(3)} s, ${(sixteen.largest / sixteen.median).toFixed(2)} times`);
 } else {
-  console.error('evidence.mjs GPTOSS turns|streams|memory|overhead [N] [MODEL]');
+  console.error('evidence.mjs GPTOSS turns|streams|memory|overhead|users [N] [MODEL]');
   process.exit(2);
 }
 console.log(`${((Date.now() - begin) / 1000).toFixed(0)} s`);

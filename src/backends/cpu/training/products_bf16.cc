@@ -336,44 +336,56 @@ void RoundWeights(const WeightMatrix& w, int64_t row, int64_t begin, int64_t cou
   RoundRow(FloatRow(w, row, begin, count, scratch.values), count, padded, to);
 }
 
+/// to[r] = from[gather[r]] B of the row's group + bias, or to[r] += that.
+struct RowProduct {
+  const float* from;  // [., depth]
+  const int32_t* gather;
+  std::span<const int32_t> offsets;
+  int64_t depth, cols;
+  const float* bias;  // [groups, cols] or null
+  bool accumulate;
+  float* to;  // [offsets.back(), cols]
+};
+
+/// pack(tile, k, depth, steps, scratch) fills scratch.right with rows k … k + depth - 1 of B, the tile's columns.
+template <class Tiles, typename Pack>
+void MultiplyRows(ExecContext& context, const RowProduct& p, const Pack& pack) {
+  const ScratchFrame frame(context.scratch);
+  const auto groups = RowGroups(p.offsets, p.cols);
+  const auto left = PackLeftRows(context, groups, p.from, p.gather, p.offsets, p.depth);
+  RunTiles(context, groups, [&](const ProductTile& tile, const Scratch& scratch) {
+    const int64_t first = p.offsets[static_cast<size_t>(tile.group)] + tile.row;
+    const float* bias = p.bias == nullptr ? nullptr : p.bias + tile.group * p.cols + tile.col;
+    const Out out = {p.to + first * p.cols + tile.col, p.cols, bias, p.accumulate};
+    RunTile<Tiles>(tile, left[static_cast<size_t>(tile.group)], scratch, out,
+                   [&](int64_t k, int64_t depth, int64_t steps) { pack(tile, k, depth, steps, scratch); });
+  });
+}
+
 template <class Tiles>
 void Forward(ExecContext& context, const TrainForwardArgs& args) {
   const WeightMatrix& w = args.weight;
   if (TooSmall(w.rows, w.cols, args.offsets)) return TrainForward(context, args);
-  const ScratchFrame frame(context.scratch);
-  const auto groups = RowGroups(args.offsets, w.rows);
-  const auto left = PackLeftRows(context, groups, args.x, args.gather, args.offsets, w.cols);
-  RunTiles(context, groups, [&](const ProductTile& tile, const Scratch& scratch) {
-    const int64_t first = args.offsets[static_cast<size_t>(tile.group)] + tile.row, at = tile.group * w.rows + tile.col;
-    const Out out = {args.y + first * w.rows + tile.col, w.rows, args.bias == nullptr ? nullptr : args.bias + at,
-                     args.accumulate};
-    RunTile<Tiles>(tile, left[static_cast<size_t>(tile.group)], scratch, out,
-                   [&](int64_t k, int64_t depth, int64_t steps) {
-                     PackColumns(tile.cols, steps, scratch, [&](int64_t col, uint16_t* to) {
-                       RoundWeights(w, at + col, k, depth, steps * kStepCols, scratch, to);
-                     });
-                   });
-  });
+  MultiplyRows<Tiles>(context, {args.x, args.gather, args.offsets, w.cols, w.rows, args.bias, args.accumulate, args.y},
+                      [&](const ProductTile& tile, int64_t k, int64_t depth, int64_t steps, const Scratch& scratch) {
+                        PackColumns(tile.cols, steps, scratch, [&](int64_t col, uint16_t* to) {
+                          RoundWeights(w, tile.group * w.rows + tile.col + col, k, depth, steps * kStepCols, scratch,
+                                       to);
+                        });
+                      });
 }
 
 template <class Tiles>
 void Input(ExecContext& context, const InputGradientArgs& args) {
   const WeightMatrix& w = args.weight;
   if (TooSmall(w.rows, w.cols, args.offsets)) return InputGradient(context, args);
-  const ScratchFrame frame(context.scratch);
-  const auto groups = RowGroups(args.offsets, w.cols);
-  const auto left = PackLeftRows(context, groups, args.dy, args.gather, args.offsets, w.rows);
-  RunTiles(context, groups, [&](const ProductTile& tile, const Scratch& scratch) {
-    const int64_t first = args.offsets[static_cast<size_t>(tile.group)] + tile.row;
-    const Out out = {args.dx + first * w.cols + tile.col, w.cols, nullptr, args.accumulate};
-    const int64_t width = RoundedUp(tile.cols, kBlock);
-    RunTile<Tiles>(tile, left[static_cast<size_t>(tile.group)], scratch, out,
-                   [&](int64_t k, int64_t depth, int64_t steps) {
-                     PackRows(depth, width, steps, scratch, [&](int64_t i, uint16_t* to) {
-                       RoundWeights(w, tile.group * w.rows + k + i, tile.col, tile.cols, width, scratch, to);
-                     });
-                   });
-  });
+  MultiplyRows<Tiles>(context, {args.dy, args.gather, args.offsets, w.rows, w.cols, nullptr, args.accumulate, args.dx},
+                      [&](const ProductTile& tile, int64_t k, int64_t depth, int64_t steps, const Scratch& scratch) {
+                        const int64_t width = RoundedUp(tile.cols, kBlock);
+                        PackRows(depth, width, steps, scratch, [&](int64_t i, uint16_t* to) {
+                          RoundWeights(w, tile.group * w.rows + k + i, tile.col, tile.cols, width, scratch, to);
+                        });
+                      });
 }
 
 template <class Tiles>
