@@ -30,6 +30,10 @@ namespace {
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
+/// For the queries of one position, of which a group has eight: half a vector of 512 bits.
+using NarrowD = hn::CappedTag<float, 8>;
+using NarrowV = hn::Vec<NarrowD>;
+constexpr int kNarrowLanes = static_cast<int>(hn::MaxLanes(NarrowD()));
 
 constexpr int kSplitKeys = 1024;
 constexpr int kMaxQueries = 48;  // query vectors per tile: 6 rows of 8 heads; a multiple of every vector
@@ -78,11 +82,12 @@ void Clear(const State& state, int queries, int head_dim) {
 }
 
 /// total = total and part together.
-void Merge(const State& part, int queries, int head_dim, const State& total) {
-  const D d;
+template <class Tag>
+void Merge(Tag d, const State& part, int queries, int head_dim, const State& total) {
+  using Vector = hn::Vec<Tag>;
   for (int i = 0; i < queries; i += static_cast<int>(hn::Lanes(d))) {
-    const V m0 = hn::Load(d, total.max + i), m1 = hn::Load(d, part.max + i), m = hn::Max(m0, m1);
-    const V f0 = hn::Exp(d, hn::Sub(m0, m)), f1 = hn::Exp(d, hn::Sub(m1, m));
+    const Vector m0 = hn::Load(d, total.max + i), m1 = hn::Load(d, part.max + i), m = hn::Max(m0, m1);
+    const Vector f0 = hn::Exp(d, hn::Sub(m0, m)), f1 = hn::Exp(d, hn::Sub(m1, m));
     hn::Store(m, d, total.max + i);
     const auto merge = [&](float* to, const float* from) HWY_ATTR {
       hn::Store(hn::MulAdd(hn::Load(d, to + i), f0, hn::Mul(hn::Load(d, from + i), f1)), d, to + i);
@@ -180,15 +185,16 @@ void AddValues(const float* v, const float* weights, const float* factors, int q
 /// Turns the scores of the 32 keys from `position` on into weights, relative to the new maximum, and says by what
 /// factor earlier sums shrink. Keys outside a query's [first, last] have no weight for it; `masked` says that there are
 /// such keys.
-void Softmax(const Scratch& s, int queries, int position, bool masked, const State& state) {
-  const D d;
-  const hn::RebindToSigned<D> di;
+template <class Tag>
+void Softmax(Tag d, const Scratch& s, int queries, int position, bool masked, const State& state) {
+  using Vector = hn::Vec<Tag>;
+  const hn::RebindToSigned<Tag> di;
   for (int i = 0; i < queries; i += static_cast<int>(hn::Lanes(d))) {
     const auto first = hn::Load(di, s.first + i), last = hn::Load(di, s.last + i);
-    const V old_max = hn::Load(d, state.max + i);
-    V max = old_max;
+    const Vector old_max = hn::Load(d, state.max + i);
+    Vector max = old_max;
     for (int key = 0; key < kKvBlockSize; ++key) {
-      V score = hn::Load(d, s.scores + key * queries + i);
+      Vector score = hn::Load(d, s.scores + key * queries + i);
       if (masked) {
         const auto at = hn::Set(di, position + key);
         const auto hidden = hn::Or(hn::Lt(at, first), hn::Gt(at, last));
@@ -197,9 +203,9 @@ void Softmax(const Scratch& s, int queries, int position, bool masked, const Sta
       }
       max = hn::Max(max, score);
     }
-    V sum = hn::Zero(d);
+    Vector sum = hn::Zero(d);
     for (int key = 0; key < kKvBlockSize; ++key) {
-      V weight = hn::Exp(d, hn::Sub(hn::Load(d, s.scores + key * queries + i), max));
+      Vector weight = hn::Exp(d, hn::Sub(hn::Load(d, s.scores + key * queries + i), max));
       if (masked) {
         const auto at = hn::Set(di, position + key);
         const auto hidden = hn::Or(hn::Lt(at, first), hn::Gt(at, last));
@@ -208,7 +214,7 @@ void Softmax(const Scratch& s, int queries, int position, bool masked, const Sta
       hn::Store(weight, d, s.scores + key * queries + i);
       sum = hn::Add(sum, weight);
     }
-    const V factor = hn::Exp(d, hn::Sub(old_max, max));
+    const Vector factor = hn::Exp(d, hn::Sub(old_max, max));
     hn::Store(max, d, state.max + i);
     hn::Store(factor, d, s.factors + i);
     hn::Store(hn::MulAdd(hn::Load(d, state.sum + i), factor, sum), d, state.sum + i);
@@ -216,31 +222,32 @@ void Softmax(const Scratch& s, int queries, int position, bool masked, const Sta
 }
 
 /// Two BF16 values side by side, in all lanes.
-HWY_INLINE hn::Vec<hn::Repartition<uint32_t, D>> PairOf(const uint16_t* values) {
+using Pair = hn::Vec<hn::Repartition<uint32_t, NarrowD>>;
+HWY_INLINE Pair PairOf(const uint16_t* values) {
   uint32_t pair;
   std::memcpy(&pair, values, sizeof(pair));
-  return hn::Set(hn::Repartition<uint32_t, D>(), pair);
+  return hn::Set(hn::Repartition<uint32_t, NarrowD>(), pair);
 }
 
 /// As floats, the value at the lower address and the one after it.
-HWY_INLINE V First(hn::Vec<hn::Repartition<uint32_t, D>> pair) { return hn::BitCast(D(), hn::ShiftLeft<16>(pair)); }
-HWY_INLINE V Second(hn::Vec<hn::Repartition<uint32_t, D>> pair) {
-  return hn::BitCast(D(), hn::And(pair, hn::Set(hn::Repartition<uint32_t, D>(), 0xFFFF0000u)));
+HWY_INLINE NarrowV First(Pair pair) { return hn::BitCast(NarrowD(), hn::ShiftLeft<16>(pair)); }
+HWY_INLINE NarrowV Second(Pair pair) {
+  return hn::BitCast(NarrowD(), hn::And(pair, hn::Set(hn::Repartition<uint32_t, NarrowD>(), 0xFFFF0000u)));
 }
 
-/// Scores when one vector holds all queries, as in decoding: K is then read once as BF16 and not widened before. Each
+/// Scores when one NarrowV holds all queries, as in decoding: K is then read once as BF16 and not widened before. Each
 /// round fetches as many bytes from `next`, the block that follows, as it reads. The same sums as Scores, bit by bit.
 template <int kHeadDim>
 void NarrowScores(const uint16_t* k, const uint16_t* next, const float* q, int any_head_dim, float* scores) {
   constexpr int kRows = kBroadcastRows<1>;
-  const D d;
-  const int lanes = static_cast<int>(hn::Lanes(d)), head_dim = kHeadDim == 0 ? any_head_dim : kHeadDim;
+  const NarrowD d;
+  const int lanes = kNarrowLanes, head_dim = kHeadDim == 0 ? any_head_dim : kHeadDim;
   for (int key = 0; key < kKvBlockSize; key += kRows) {
-    V sums[kRows];
+    NarrowV sums[kRows];
     std::fill_n(sums, kRows, hn::Zero(d));
     for (int c = 0; c < head_dim; c += 2) {
       hwy::Prefetch(next + key * head_dim + c * kRows);
-      const V q0 = hn::Load(d, q + c * lanes), q1 = hn::Load(d, q + (c + 1) * lanes);
+      const NarrowV q0 = hn::Load(d, q + c * lanes), q1 = hn::Load(d, q + (c + 1) * lanes);
       for (int r = 0; r < kRows; ++r) {
         const auto pair = PairOf(k + (key + r) * head_dim + c);
         sums[r] = hn::MulAdd(Second(pair), q1, hn::MulAdd(First(pair), q0, sums[r]));
@@ -252,15 +259,15 @@ void NarrowScores(const uint16_t* k, const uint16_t* next, const float* q, int a
 
 /// AddValues in the same way, for kChannels channels.
 template <int kChannels>
-HWY_INLINE void AddNarrowChannels(const uint16_t* v, const uint16_t* next, const float* weights, V factor, int head_dim,
-                                  float* values) {
-  const D d;
-  const int lanes = static_cast<int>(hn::Lanes(d));
-  V sums[kChannels];
+HWY_INLINE void AddNarrowChannels(const uint16_t* v, const uint16_t* next, const float* weights, NarrowV factor,
+                                  int head_dim, float* values) {
+  const NarrowD d;
+  const int lanes = kNarrowLanes;
+  NarrowV sums[kChannels];
   for (int r = 0; r < kChannels; ++r) sums[r] = hn::Mul(hn::Load(d, values + r * lanes), factor);
   for (int key = 0; key < kKvBlockSize; ++key) {
     hwy::Prefetch(next + key * kChannels);
-    const V weight = hn::Load(d, weights + key * lanes);
+    const NarrowV weight = hn::Load(d, weights + key * lanes);
     for (int r = 0; r < kChannels; r += 2) {
       const auto pair = PairOf(v + key * head_dim + r);
       sums[r] = hn::MulAdd(First(pair), weight, sums[r]);
@@ -272,11 +279,9 @@ HWY_INLINE void AddNarrowChannels(const uint16_t* v, const uint16_t* next, const
 
 void AddNarrowValues(const uint16_t* v, const uint16_t* next, const float* weights, const float* factors, int head_dim,
                      float* values) {
-  const D d;
-  const V factor = hn::Load(d, factors);
+  const NarrowV factor = hn::Load(NarrowD(), factors);
   const auto add = [&]<int kChannels>(int c) HWY_ATTR {
-    AddNarrowChannels<kChannels>(v + c, next + c * kKvBlockSize, weights, factor, head_dim,
-                                 values + c * static_cast<int>(hn::Lanes(d)));
+    AddNarrowChannels<kChannels>(v + c, next + c * kKvBlockSize, weights, factor, head_dim, values + c * kNarrowLanes);
   };
   constexpr int kMost = kBroadcastRows<1>;
   int c = 0;
@@ -294,9 +299,8 @@ class TileRunner {
         span_(args.sequences[item.sequence]),
         heads_(item.head_end - item.head_begin),
         count_((item.row_end - item.row_begin) * heads_),
-        queries_(PadToLanes(count_)),
-        narrow_(args.kv.dtype == DType::kBF16 && queries_ == static_cast<int>(hn::Lanes(D())) &&
-                args.head_dim % 2 == 0) {
+        narrow_(args.kv.dtype == DType::kBF16 && count_ <= kNarrowLanes && args.head_dim % 2 == 0),
+        queries_(narrow_ ? kNarrowLanes : PadToLanes(count_)) {
     LoadQueries();
   }
 
@@ -317,18 +321,21 @@ class TileRunner {
         const uint16_t *k = Bf16(args_.kv.k), *v = Bf16(args_.kv.v);
         const auto scores = args_.head_dim == kUsualHeadDim ? &NarrowScores<kUsualHeadDim> : &NarrowScores<0>;
         scores(k + index, k + next, s_.q, args_.head_dim, s_.scores);
-        Softmax(s_, queries_, position, masked, state);
+        Softmax(NarrowD(), s_, queries_, position, masked, state);
         AddNarrowValues(v + index, v + next, s_.scores, s_.factors, args_.head_dim, state.values);
       } else {
         const auto scores = args_.head_dim == kUsualHeadDim ? &Scores<kUsualHeadDim> : &Scores<0>;
         scores(Widen(args_.kv.k, index, next), s_.q, queries_, args_.head_dim, s_.scores);
-        Softmax(s_, queries_, position, masked, state);
+        Softmax(D(), s_, queries_, position, masked, state);
         AddValues(Widen(args_.kv.v, index, next), s_.scores, s_.factors, queries_, args_.head_dim, state.values);
       }
     }
   }
 
-  void MergeInto(const State& part, const State& total) const { Merge(part, queries_, args_.head_dim, total); }
+  void MergeInto(const State& part, const State& total) const {
+    narrow_ ? Merge(NarrowD(), part, queries_, args_.head_dim, total)
+            : Merge(D(), part, queries_, args_.head_dim, total);
+  }
   void ClearTotal(const State& total) const { Clear(total, queries_, args_.head_dim); }
 
   /// Adds the sinks and writes the outputs.
@@ -382,8 +389,9 @@ class TileRunner {
   const Item& item_;
   const Scratch& s_;
   const SequenceSpan& span_;
-  int heads_, count_, queries_;
-  bool narrow_;  // one vector holds all queries, and the cache is BF16
+  int heads_, count_;
+  bool narrow_;  // one NarrowD holds all queries, and the cache is BF16
+  int queries_;
   int lowest_key_ = 0, highest_key_ = 0, first_seen_by_all_ = 0, last_seen_by_all_ = 0;
 };
 
