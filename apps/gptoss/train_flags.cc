@@ -131,6 +131,9 @@ Status CheckTrainFlags(const TrainFlags& f) {
     return InvalidArgument("--decay-steps belongs to --schedule wsd, which needs it");
   }
   if (f.round_from < 0) return InvalidArgument("--round-from: must not be negative");
+  if (f.round_from > 0 && !f.round_experts) {
+    return InvalidArgument("--round-from says when --round-experts begins: give that too");
+  }
   if (f.save_every < 1) return InvalidArgument("--save-every: must be at least 1");
   if (f.eval_every < 1) return InvalidArgument("--eval-every: must be at least 1");
   if (f.patience < 0) return InvalidArgument("--patience: must not be negative");

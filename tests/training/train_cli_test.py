@@ -141,6 +141,13 @@ class Train(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--eval-split", done.stderr)
 
+    def test_when_rounding_begins_is_nothing_without_rounding(self):
+        done = self.run_train("--round-from", "5", "--out", self.path / "run")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--round-experts", done.stderr)
+        done = self.run_train("--round-from", "5", "--round-experts", "--dry-run")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_dry_run_says_how_much_memory_is_needed(self):
         done = self.run_train("--dry-run")
         self.assertEqual(done.returncode, 0, done.stderr)
