@@ -18,6 +18,15 @@ def spaced(word):
     return " ".join(word)
 
 
+def counted(letter, word):
+    """How often the letter occurs, and the thought that finds out: a number after each time, and only there."""
+    count, marks = 0, []
+    for c in word:
+        count += c == letter
+        marks.append(f"{c} {count}" if c == letter else c)
+    return count, "Count: " + ", ".join(marks)
+
+
 def strings(rng):
     word = rng.choice(SPELLING_WORDS) if rng.random() < 0.5 else pseudo_word(rng, 3, 7)
     said = f'"{word}"'
@@ -43,15 +52,11 @@ def strings(rng):
         return Item("strings", f"lower {word}", question, word, same(f"Letters: {spaced(upper)}. Small: {spaced(word)}"))
     if kind == 3:
         letter = rng.choice(word) if rng.random() < 0.8 else rng.choice("abcdefghiklmnoprstu")
-        counts, so_far = [], 0
-        for c in word:
-            so_far += c == letter
-            counts.append(f"{c} {so_far}")
+        count, thought = counted(letter, word)
         question = rng.choice([f'How many times does the letter "{letter}" occur in {said}?',
                                f'How many "{letter}" are in {said}?', f'Count the letter "{letter}" in {said}.'])
-        thought = "Count: " + ", ".join(counts)
-        return Item("strings", f"count {letter} {word}", question, str(so_far),
-                    (thought, thought, f"The letter is {letter}. {thought}. So {so_far}"))
+        return Item("strings", f"count {letter} {word}", question, str(count),
+                    (thought, thought, f"The letter is {letter}. {thought}. So {count}"))
     if kind == 4:
         first = rng.random() < 0.5
         where = "first" if first else "last"
@@ -80,14 +85,10 @@ def long_strings(rng):
                     ("", letters + f"Reversed: {spaced(result)}",
                      letters + f"From the last to the first: {spaced(result)}. Together {result}"), hard=True)
     letter = rng.choice(word)
-    so_far, counts = 0, []
-    for c in word:
-        so_far += c == letter
-        counts.append(f"{c} {so_far}")
+    count, thought = counted(letter, word)
     question = rng.choice([f'How many "{letter}" are in {said}?', f'Count the letter "{letter}" in {said}.'])
-    thought = "Count: " + ", ".join(counts)
-    return Item("long_strings", f"count {letter} {word}", question, str(so_far),
-                ("", thought, f"The letter is {letter}. {thought}. So {so_far}"), hard=True)
+    return Item("long_strings", f"count {letter} {word}", question, str(count),
+                ("", thought, f"The letter is {letter}. {thought}. So {count}"), hard=True)
 
 
 def fact(rng):
