@@ -235,11 +235,15 @@ HWY_INLINE NarrowV Second(Pair pair) {
   return hn::BitCast(NarrowD(), hn::And(pair, hn::Set(hn::Repartition<uint32_t, NarrowD>(), 0xFFFF0000u)));
 }
 
+/// Keys or channels whose sums NarrowV keeps in registers at once: each sum is a chain of dependent additions, so the
+/// more of them the better they overlap.
+constexpr int kNarrowRows = HWY_TARGET <= HWY_AVX3 ? 16 : 8;
+
 /// Scores when one NarrowV holds all queries, as in decoding: K is then read once as BF16 and not widened before. Each
 /// round fetches as many bytes from `next`, the block that follows, as it reads. The same sums as Scores, bit by bit.
 template <int kHeadDim>
 void NarrowScores(const uint16_t* k, const uint16_t* next, const float* q, int any_head_dim, float* scores) {
-  constexpr int kRows = kBroadcastRows<1>;
+  constexpr int kRows = kNarrowRows;
   const NarrowD d;
   const int lanes = kNarrowLanes, head_dim = kHeadDim == 0 ? any_head_dim : kHeadDim;
   for (int key = 0; key < kKvBlockSize; key += kRows) {
@@ -283,7 +287,7 @@ void AddNarrowValues(const uint16_t* v, const uint16_t* next, const float* weigh
   const auto add = [&]<int kChannels>(int c) HWY_ATTR {
     AddNarrowChannels<kChannels>(v + c, next + c * kKvBlockSize, weights, factor, head_dim, values + c * kNarrowLanes);
   };
-  constexpr int kMost = kBroadcastRows<1>;
+  constexpr int kMost = kNarrowRows;
   int c = 0;
   for (; c + kMost <= head_dim; c += kMost) add.template operator()<kMost>(c);
   for (; c < head_dim; c += 2) add.template operator()<2>(c);
