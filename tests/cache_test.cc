@@ -124,7 +124,8 @@ TEST_F(CacheTest, TruncatedSequencesGoOnAsIfNewlyMade) {
     std::vector<float> got;
     ASSERT_TRUE(loaded->runner
                     ->Compute(*sequence, keep + 19,
-                              [&](int, std::span<float> logits) {
+                              [&](int, LogitRow& row) {
+                                const std::span<float> logits = *row.OnHost();
                                 got.assign(logits.begin(), logits.end());
                                 return Status();
                               })

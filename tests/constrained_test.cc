@@ -189,8 +189,8 @@ TEST_F(ConstrainedTest, SequencesOfABatchKeepToTheirOwnGrammars) {
     r.sampler.SetPrompt(kPrompt);
     ASSERT_TRUE(loaded_->runner
                     ->Compute(*r.sequence, static_cast<int>(kPrompt.size()) - 1,
-                              [&](int, std::span<float> row) {
-                                std::ranges::copy(row, logits.begin());
+                              [&](int, LogitRow& row) {
+                                std::ranges::copy(*row.OnHost(), logits.begin());
                                 return Status();
                               })
                     .ok());

@@ -268,7 +268,7 @@ TEST(CudaModel, AStepTakesNoMoreThanWasReserved) {
   for (const auto& [sequence, count] : {std::pair(second.get(), 39), std::pair(third.get(), 1)}) {
     sequence->Append(std::span(tokens).first(static_cast<size_t>(count)));
   }
-  const auto nothing = [](size_t, int, std::span<float>) { return Status(); };
+  const auto nothing = [](size_t, int, LogitRow&) { return Status(); };
   const std::vector<StepItem> prompt = {{second.get(), 39, 39}, {third.get(), 1, 1}}, decode = {{longest.get(), 1, 1}};
   for (const std::vector<StepItem>& items : {prompt, decode}) {
     const Status status = (*runner)->Advance(items, {.on_logits = nothing, .on_computed = nullptr});
@@ -293,7 +293,8 @@ std::vector<std::vector<float>> LogitsWithAdapters(const LoadedGolden& loaded, c
     items.push_back({sequences.back().get(), 7, 7});
   }
   std::vector<std::vector<float>> logits(3);
-  const auto take = [&](size_t item, int, std::span<float> row) {
+  const auto take = [&](size_t item, int, LogitRow& logit_row) {
+    const std::span<float> row = *logit_row.OnHost();
     logits[item].insert(logits[item].end(), row.begin(), row.end());
     return Status();
   };

@@ -82,7 +82,8 @@ inline std::vector<float> LastLogits(ModelRunner& runner, const std::vector<int3
   std::vector<float> all;
   const Status status = runner.Compute(
       *sequence, static_cast<int>(tokens.size()) - rows,
-      [&](int, std::span<float> logits) {
+      [&](int, LogitRow& row) {
+        const std::span<float> logits = *row.OnHost();
         all.insert(all.end(), logits.begin(), logits.end());
         return Status();
       },

@@ -208,8 +208,8 @@ TEST(Golden, GreedyTokensOfTheFloatRun) {
         std::vector<int32_t> got;
         Sequence* const one[] = {sequence.get()};
         const Status prefilled = loaded->runner->Compute(*sequence, static_cast<int>(sequence->tokens().size()) - 1,
-                                                         [&](int, std::span<float> row) {
-                                                           std::copy(row.begin(), row.end(), logits.begin());
+                                                         [&](int, LogitRow& row) {
+                                                           std::ranges::copy(*row.OnHost(), logits.begin());
                                                            return Status();
                                                          });
         ASSERT_TRUE(prefilled.ok());

@@ -34,7 +34,7 @@ TEST(Traffic, CountsWhatThePassesTouched) {
   Profiler profiler;
   ExpertCounter experts;
   loaded->runner->set_profiler(&profiler);
-  const auto ignore = [](int, std::span<float>) { return Status(); };
+  const auto ignore = [](int, LogitRow&) { return Status(); };
   ASSERT_TRUE(loaded->runner->Compute(*one, 199, ignore, &experts).ok());
   EXPECT_EQ(profiler.counts().passes, 2);  // chunks of 150 and 50
   EXPECT_EQ(profiler.counts().rows, 200);

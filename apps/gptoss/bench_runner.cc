@@ -130,7 +130,7 @@ Status BenchRunner::PrefillAll(BenchRun* run, uint64_t round, Profiler* profiler
     const auto start = Clock::now();
     session_.runner->set_profiler(profiler);
     const Status status = session_.runner->Compute(sequence, static_cast<int>(sequence.tokens().size()) - 1,
-                                                   [](int, std::span<float>) { return Status(); });
+                                                   [](int, LogitRow& row) { return row.Largest().status(); });
     session_.runner->set_profiler(nullptr);
     GPTOSS_RETURN_IF_ERROR(status);
     const double seconds = SecondsSince(start);
@@ -143,18 +143,19 @@ Status BenchRunner::PrefillAll(BenchRun* run, uint64_t round, Profiler* profiler
 
 Status BenchRunner::DecodeAll(BenchRun* run, uint64_t round, Profiler* profiler) {
   const auto batch = static_cast<size_t>(run->batch);
-  std::vector<Sequence*> together;
-  for (size_t s = 0; s < batch; ++s) together.push_back(sequences_[s].get());
-  std::vector<float> logits(batch * static_cast<size_t>(session_.model->config().vocab_size));
+  std::vector<StepItem> together;
+  for (size_t s = 0; s < batch; ++s) together.push_back({sequences_[s].get(), 1, 1});
+  const auto choose = [](size_t, int, LogitRow& row) { return row.Largest().status(); };
   double total = 0;
   for (int step = 0; step < kWarmSteps + plan_.gen; ++step) {
     for (size_t s = 0; s < batch; ++s) {
-      AppendRandom(*together[s], 1, kStepStream << 32 | (round * 1024 + static_cast<uint64_t>(step)) << 10 | s);
+      AppendRandom(*together[s].sequence, 1,
+                   kStepStream << 32 | (round * 1024 + static_cast<uint64_t>(step)) << 10 | s);
     }
     const bool timed = step >= kWarmSteps;
     session_.runner->set_profiler(timed ? profiler : nullptr);
     const auto start = Clock::now();
-    const Status status = session_.runner->Step(together, logits);
+    const Status status = session_.runner->Advance(together, {.on_logits = choose, .on_computed = nullptr});
     const double seconds = SecondsSince(start);
     session_.runner->set_profiler(nullptr);
     GPTOSS_RETURN_IF_ERROR(status);

@@ -34,8 +34,10 @@ Status WriteLogits(ModelSession& session, const std::vector<int32_t>& tokens, in
   sequence->Append(tokens);
   GPTOSS_ASSIGN_OR_RETURN(auto writer, NpyWriter::Create(path, static_cast<uint64_t>(rows),
                                                          static_cast<uint64_t>(session.model->config().vocab_size)));
-  GPTOSS_RETURN_IF_ERROR(session.runner->Compute(*sequence, count - rows,
-                                                 [&](int, std::span<float> logits) { return writer.Append(logits); }));
+  GPTOSS_RETURN_IF_ERROR(session.runner->Compute(*sequence, count - rows, [&](int, LogitRow& row) -> Status {
+    GPTOSS_ASSIGN_OR_RETURN(const std::span<float> logits, row.OnHost());
+    return writer.Append(logits);
+  }));
   return writer.Finish();
 }
 

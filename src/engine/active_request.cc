@@ -48,7 +48,7 @@ bool ActiveRequest::OnEnter(int cached) {
   return true;
 }
 
-Result<SampledToken> ActiveRequest::Sample(std::span<float> logits) {
+Result<SampledToken> ActiveRequest::Sample(LogitRow& logits) {
   return SampleNext(sampler_, request_.constraint.get(), static_cast<uint64_t>(usage_.output_tokens),
                     sequence_->tokens().size(), logits, &mask_);
 }
@@ -69,7 +69,7 @@ int ActiveRequest::Propose(int most) {
   return static_cast<int>(proposal_.tokens.size());
 }
 
-unsigned ActiveRequest::OnLogits(std::span<float> logits) {
+unsigned ActiveRequest::OnLogits(LogitRow& logits) {
   const size_t before = sampled_.size();
   // What was proposed in place of an earlier token of this step was wrong, or nothing more is wanted.
   if (ended() || (before > 0 && sampled_.back() != proposal_.tokens[before - 1])) return 0;

@@ -43,7 +43,7 @@ class ActiveRequest {
   /// Takes the logits of the position after all known tokens, then, as long as what was proposed holds, of those after
   /// them: samples a token and tells the listener. Sets the reason to end, if there is one now. Returns how many tokens
   /// the output has more than before.
-  unsigned OnLogits(std::span<float> logits);
+  unsigned OnLogits(LogitRow& logits);
   /// After a step of `seconds`, successful or not: the sequence loses what was proposed and did not hold, and gets what
   /// was sampled.
   void OnStepEnd(ModelRunner& runner, double seconds);
@@ -54,7 +54,7 @@ class ActiveRequest {
   const EngineUsage& usage() const { return usage_; }
 
  private:
-  Result<SampledToken> Sample(std::span<float> logits);
+  Result<SampledToken> Sample(LogitRow& logits);
   bool ConstraintEnded() const { return request_.constraint != nullptr && request_.constraint->Ended(); }
   void Deliver(const SampledToken& token);
 

@@ -75,9 +75,9 @@ std::vector<int32_t> TurnConstraint::Forced() {
 }
 
 Result<SampledToken> SampleNext(Sampler& sampler, TokenConstraint* constraint, uint64_t position, size_t known_tokens,
-                                std::span<float> logits, std::vector<uint64_t>* mask) {
+                                LogitRow& logits, std::vector<uint64_t>* mask) {
   if (constraint != nullptr) GPTOSS_RETURN_IF_ERROR(FillVocabularyMask(*constraint, logits.size(), mask));
-  SampledToken token = sampler.Sample(logits, position, *mask);
+  GPTOSS_ASSIGN_OR_RETURN(SampledToken token, sampler.Sample(logits, position, *mask));
   if (!token.finite) {
     return CorruptData("the model gave no finite logit after " + std::to_string(known_tokens) +
                        " tokens: its weights are damaged (gptoss verify, or fetch them again)");

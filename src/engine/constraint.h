@@ -79,8 +79,8 @@ class TurnConstraint : public TokenConstraint {
 /// Samples the token for output position `position` and moves sampler and constraint past it. A null constraint: any
 /// token. known_tokens: of the sequence so far, for the message. `mask` is the caller's memory for a mask.
 /// On failure: kCorruptData when no logit is finite, kUnsupported when the model has none of the tokens that may
-/// follow, or as FillMask.
+/// follow, or as FillMask and the row.
 Result<SampledToken> SampleNext(Sampler& sampler, TokenConstraint* constraint, uint64_t position, size_t known_tokens,
-                                std::span<float> logits, std::vector<uint64_t>* mask);
+                                LogitRow& logits, std::vector<uint64_t>* mask);
 
 }  // namespace gptoss

@@ -347,7 +347,7 @@ void EngineImpl::Compute(const Scheduler::Step& step) {
   }
   const StepCallbacks callbacks{
       .on_logits =
-          [&](size_t item, int, std::span<float> logits) {
+          [&](size_t item, int, LogitRow& logits) {
             counts_.output_tokens += requests[item]->OnLogits(logits);
             return Status();
           },

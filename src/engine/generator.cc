@@ -47,7 +47,6 @@ class Generation {
                                 runner.options().chunk_tokens - 1, runner.model().ops().invariant_rows - 1})),
         prompt_tokens_(static_cast<int>(sequence.tokens().size())),
         controller_(max_proposed_),
-        logits_(static_cast<size_t>(runner.model().config().vocab_size)),
         known_(prompt_tokens_) {}
 
   ~Generation() {
@@ -67,7 +66,8 @@ class Generation {
   Status PlainPass();
   Status SpeculativePass(const Proposal& proposal);
   /// Adds the next token to `sampled_`.
-  Status Sample(std::span<float> logits);
+  Status Sample(LogitRow& logits);
+  bool WantsTokens() const { return request_.max_tokens > 0 && !ConstraintEnded(); }
   bool ConstraintEnded() const { return request_.constraint != nullptr && request_.constraint->Ended(); }
   /// Gives out `sampled_` until one of them ends the output, and leaves in the sequence what was given out.
   void Deliver();
@@ -81,7 +81,6 @@ class Generation {
   Sampler sampler_;
   const int max_proposed_, prompt_tokens_;
   SpeculationController controller_;
-  std::vector<float> logits_;
   std::vector<uint64_t> mask_;         // of the constraint
   int known_;                          // tokens of the sequence before the pass
   std::vector<SampledToken> sampled_;  // that come after those
@@ -106,11 +105,7 @@ Status Generation::Prefill() {
   result_.timings.prompt_tokens = prompt_tokens_ - sequence_.computed();
   const auto start = Clock::now();
   const Status status = runner_.Compute(
-      sequence_, prompt_tokens_ - 1,
-      [&](int, std::span<float> row) {
-        std::copy(row.begin(), row.end(), logits_.begin());
-        return Status();
-      },
+      sequence_, prompt_tokens_ - 1, [&](int, LogitRow& row) { return WantsTokens() ? Sample(row) : Status(); },
       nullptr, [&] { return callback_ == nullptr || callback_(nullptr); });
   result_.timings.prefill_s = SecondsSince(start);
   if (status.code() != StatusCode::kCancelled) return status;
@@ -121,12 +116,10 @@ Status Generation::Prefill() {
 
 Status Generation::Decode() {
   decode_start_ = Clock::now();
-  if (request_.max_tokens <= 0) return Status();
-  if (ConstraintEnded()) {
-    result_.reason = StopReason::kConstraintEnd;
+  if (sampled_.empty()) {
+    if (request_.max_tokens > 0) result_.reason = StopReason::kConstraintEnd;
     return Status();
   }
-  GPTOSS_RETURN_IF_ERROR(Sample(logits_));
   for (;;) {
     Deliver();
     if (ended_) return Status();
@@ -165,9 +158,7 @@ Proposal Generation::Propose() {
 }
 
 Status Generation::PlainPass() {
-  Sequence* const sequences[] = {&sequence_};
-  GPTOSS_RETURN_IF_ERROR(runner_.Step(sequences, logits_));
-  return Sample(logits_);
+  return runner_.Compute(sequence_, known_ - 1, [&](int, LogitRow& row) { return Sample(row); });
 }
 
 /// The row of each proposed token gives the logits of the token after it, which count as long as all before it held.
@@ -175,7 +166,7 @@ Status Generation::SpeculativePass(const Proposal& proposal) {
   const size_t proposed = proposal.tokens.size();
   sequence_.Append(proposal.tokens);
   bool holds = true;
-  const Status status = runner_.Compute(sequence_, known_ - 1, [&](int, std::span<float> row) {
+  const Status status = runner_.Compute(sequence_, known_ - 1, [&](int, LogitRow& row) {
     if (!holds) return Status();
     GPTOSS_RETURN_IF_ERROR(Sample(row));
     const size_t n = sampled_.size();
@@ -191,7 +182,7 @@ Status Generation::SpeculativePass(const Proposal& proposal) {
   return status;
 }
 
-Status Generation::Sample(std::span<float> logits) {
+Status Generation::Sample(LogitRow& logits) {
   GPTOSS_ASSIGN_OR_RETURN(SampledToken token,
                           SampleNext(sampler_, request_.constraint, result_.tokens.size() + sampled_.size(),
                                      static_cast<size_t>(known_) + sampled_.size(), logits, &mask_));

@@ -89,7 +89,8 @@ uint64_t ReservedBytes(const ModelConfig& c, const RunnerOptions& options, uint6
                         .experts_per_token = c.experts_per_token,
                         .adapter_rank = adapter_rank,
                         .brings_weights = brought_bytes > 0};
-  const uint64_t logits = uint64_t{kLogitRows} * static_cast<uint64_t>(c.vocab_size) * sizeof(float);
+  const uint64_t logits = uint64_t{kLogitRows} * static_cast<uint64_t>(c.vocab_size) * sizeof(float) +
+                          DeviceLogits::ScratchBytes(c.vocab_size);
   constexpr uint64_t kAlignment = 4096;  // of all allocations together
   return PlanRunner(c, options).activation_bytes + scratch_bytes(shape) + brought_bytes + logits + kAlignment;
 }
@@ -267,16 +268,15 @@ Status ModelRunner::GiveLogits(std::span<const StepItem> items, const float* hid
       adapters.push_back(ActiveOwners(*items[wanted[i].first].sequence));
     }
     model_.Unembed(context_, hidden + first * width, static_cast<int64_t>(n), logits, adapters);
-    float* readable = logits;
-    if (!context_.device().is_host()) {
-      host_logits_.resize(n * vocab);
-      readable = host_logits_.data();
-      context_.device().Download(readable, logits, n * vocab * sizeof(float));
-      GPTOSS_RETURN_IF_ERROR(context_.device().Wait());
-    }
     for (size_t i = 0; i < n; ++i) {
       const auto [item, position] = wanted[first + i];
-      GPTOSS_RETURN_IF_ERROR(callbacks.on_logits(item, position, {readable + i * vocab, vocab}));
+      if (model_.ops().logits == nullptr) {
+        HostLogits row({logits + i * vocab, vocab}, &sampling_memory_.weights);
+        GPTOSS_RETURN_IF_ERROR(callbacks.on_logits(item, position, row));
+      } else {
+        DeviceLogits row(context_, *model_.ops().logits, logits + i * vocab, vocab, &sampling_memory_);
+        GPTOSS_RETURN_IF_ERROR(callbacks.on_logits(item, position, row));
+      }
     }
   }
   return Status();
@@ -287,7 +287,7 @@ Status ModelRunner::Compute(Sequence& sequence, int first_logits, const LogitSin
   const int end = static_cast<int>(sequence.tokens_.size());
   GPTOSS_RETURN_IF_ERROR(CheckTokens(sequence, end));
   const StepCallbacks callbacks{
-      .on_logits = [&](size_t, int position, std::span<float> logits) { return sink(position, logits); },
+      .on_logits = [&](size_t, int position, LogitRow& logits) { return sink(position, logits); },
       .on_computed = nullptr};
   while (sequence.computed_ < end) {
     if (go_on != nullptr && !go_on()) return Cancelled("cancelled");
@@ -307,12 +307,12 @@ Status ModelRunner::Step(std::span<Sequence* const> sequences, std::span<float> 
     items.push_back({sequence, 1, 1});
   }
   const auto vocab = static_cast<size_t>(model_.config().vocab_size);
-  return Advance(items, {.on_logits =
-                             [&](size_t item, int, std::span<float> row) {
-                               std::ranges::copy(row, logits.begin() + static_cast<int64_t>(item * vocab));
-                               return Status();
-                             },
-                         .on_computed = nullptr});
+  const auto copy = [&](size_t item, int, LogitRow& row) -> Status {
+    GPTOSS_ASSIGN_OR_RETURN(const std::span<float> read, row.OnHost());
+    std::ranges::copy(read, logits.begin() + static_cast<int64_t>(item * vocab));
+    return Status();
+  };
+  return Advance(items, {.on_logits = copy, .on_computed = nullptr});
 }
 
 void ModelRunner::Truncate(Sequence& sequence, int length) {

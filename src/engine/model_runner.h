@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/device_logits.h"
 #include "kv_cache/block_pool.h"
 #include "kv_cache/prefix_cache.h"
 #include "model/gpt_oss.h"
@@ -64,9 +65,9 @@ class Sequence {
   std::array<BlockTable, kNumKvGroups> tables_;
 };
 
-/// Receives logits [V] of one position, in ascending order of position. The span is the receiver's to change, and is
+/// Receives logits [V] of one position, in ascending order of position. The row is the receiver's to change, and is
 /// valid during the call.
-using LogitSink = std::function<Status(int position, std::span<float> logits)>;
+using LogitSink = std::function<Status(int position, LogitRow& logits)>;
 
 /// What a sequence does in a step: its next `count` tokens are computed, and the logits of the last `logits` of them
 /// are wanted.
@@ -78,7 +79,7 @@ struct StepItem {
 
 struct StepCallbacks {
   /// Logits [V] of a position of items[item], in the order of items and positions; as LogitSink.
-  std::function<Status(size_t item, int position, std::span<float> logits)> on_logits;
+  std::function<Status(size_t item, int position, LogitRow& logits)> on_logits;
   /// items[item] has been computed, and what no later token of it can see is still in the cache, but not for long.
   std::function<void(size_t item)> on_computed;
 };
@@ -160,7 +161,7 @@ class ModelRunner {
   BlockPool sliding_pool_, full_pool_;
   KvMemory kv_;
   ScratchArena scratch_, host_scratch_;
-  std::vector<float> host_logits_;  // copies, where the device's memory is not the host's
+  DeviceLogits::HostMemory sampling_memory_;
   ExecContext context_;
   int tokens_since_release_ = 0;
 };

@@ -200,6 +200,8 @@ struct Ops {
   uint64_t (*scratch_bytes)(const StepShape&) = nullptr;
   /// Beside a table for another device than the host: what computes the layers that stay on the host.
   const Ops* host = nullptr;
+  /// What samples on the device; null where its memory is the host's.
+  const struct LogitOps* logits = nullptr;
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&) = nullptr;
   void (*rms_norm)(ExecContext&, const RmsNormArgs&) = nullptr;
   void (*linear)(ExecContext&, const LinearArgs&) = nullptr;

@@ -101,9 +101,9 @@ void KeepUntil(std::span<float> weights, double goal, Amount amount) {
 
 }  // namespace
 
-LargestLogit FindLargest(std::span<const float> logits) {
+TokenLogit FindLargest(std::span<const float> logits) {
   constexpr size_t kBlock = 4096;
-  LargestLogit best;
+  TokenLogit best;
   size_t best_block = 0;
   for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
     const float* block = logits.data() + begin;
@@ -121,27 +121,28 @@ LargestLogit FindLargest(std::span<const float> logits) {
       if (block[i] < kInfinity && block[i] > lanes[0]) lanes[0] = block[i];
     }
     const float largest = *std::max_element(lanes.begin(), lanes.end());
-    if (largest > best.value) {
-      best.value = largest;
+    if (largest > best.logit) {
+      best.logit = largest;
       best_block = begin;
     }
   }
-  if (best.value == kMinusInfinity) return best;
+  if (best.logit == kMinusInfinity) return best;
   size_t i = best_block;
-  while (logits[i] != best.value) ++i;
+  while (logits[i] != best.logit) ++i;
   best.id = static_cast<int32_t>(i);
   return best;
 }
 
-double LogitsToWeights(std::span<float> logits, float max, float inverse_temperature, std::vector<double>* block_sums) {
-  std::array<float, kWeightBlock> weights;
+double LogitsToWeights(std::span<const float> logits, float max, float inverse_temperature, std::span<float> weights,
+                       std::vector<double>* block_sums) {
+  std::array<float, kWeightBlock> block;
   block_sums->clear();
   double total = 0;
   for (size_t begin = 0; begin < logits.size(); begin += kWeightBlock) {
     const size_t n = std::min(kWeightBlock, logits.size() - begin);
-    BlockWeights(logits.data() + begin, n, max, inverse_temperature, weights.data());
-    std::copy_n(weights.data(), n, logits.data() + begin);
-    block_sums->push_back(BlockSum(weights.data(), n));
+    BlockWeights(logits.data() + begin, n, max, inverse_temperature, block.data());
+    std::copy_n(block.data(), n, weights.data() + begin);
+    block_sums->push_back(BlockSum(block.data(), n));
     total += block_sums->back();
   }
   return total;

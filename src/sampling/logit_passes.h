@@ -13,21 +13,23 @@ namespace gptoss {
 
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
+struct TokenLogit {
+  int32_t id = -1;
+  float logit = kMinusInfinity;
+};
+
 /// The largest finite logit and the lowest id that has it; {-1, -inf} when none is finite. NaN and infinities are
 /// skipped.
-struct LargestLogit {
-  int32_t id = -1;
-  float value = kMinusInfinity;
-};
-LargestLogit FindLargest(std::span<const float> logits);
+TokenLogit FindLargest(std::span<const float> logits);
 
 /// Values that share one entry of the block sums below.
 inline constexpr size_t kWeightBlock = 256;
 
-/// Replaces each logit by exp((logit - max) * inverse_temperature), 0 where it is not finite or below exp(-87), and
-/// sets `block_sums` to the sum of every kWeightBlock weights. Relative error of a weight at most 3e-7. `max` is the
+/// weights[i] = exp((logits[i] - max) * inverse_temperature), 0 where that is not finite or below exp(-87);
+/// `block_sums` becomes the sums of every kWeightBlock weights. Relative error of a weight at most 3e-7. `max` is the
 /// largest finite logit. Returns the total.
-double LogitsToWeights(std::span<float> logits, float max, float inverse_temperature, std::vector<double>* block_sums);
+double LogitsToWeights(std::span<const float> logits, float max, float inverse_temperature, std::span<float> weights,
+                       std::vector<double>* block_sums);
 
 /// log(sum of exp(logit)) over the finite logits.
 double LogSumExp(std::span<const float> logits, float max);

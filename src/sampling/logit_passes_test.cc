@@ -15,9 +15,9 @@ TEST(LogitPasses, WeightsAreExponentials) {
   for (int i = 0; i <= 87000; ++i) x.push_back(static_cast<float>(-i) * 1e-3f);
   x.push_back(-87.5f);
   x.push_back(-std::numeric_limits<float>::infinity());
-  w = x;
+  w.resize(x.size());
   std::vector<double> sums;
-  const double total = LogitsToWeights(w, 0, 1, &sums);
+  const double total = LogitsToWeights(x, 0, 1, w, &sums);
   EXPECT_EQ(w[0], 1.0f);
   for (size_t i = 0; i <= 87000; ++i) {
     if (x[i] < -87.0f) continue;

@@ -24,24 +24,6 @@ Status OutOfRange(const char* field, double value, const char* range) {
 /// The same range test for every number; NaN is in no range.
 bool Within(double value, double low, double high) { return value >= low && value <= high; }
 
-void ForbidMasked(std::span<float> logits, std::span<const uint64_t> mask) {
-  GPTOSS_CHECK(mask.size() * 64 >= logits.size());
-  for (size_t word = 0; word * 64 < logits.size(); ++word) {
-    uint64_t forbidden = ~mask[word];
-    if (forbidden == 0) continue;
-    const size_t begin = word * 64, end = std::min(begin + 64, logits.size());
-    if (forbidden == ~uint64_t{0}) {
-      std::fill(logits.begin() + static_cast<ptrdiff_t>(begin), logits.begin() + static_cast<ptrdiff_t>(end),
-                kMinusInfinity);
-      continue;
-    }
-    for (; forbidden != 0; forbidden &= forbidden - 1) {
-      const size_t id = begin + static_cast<size_t>(std::countr_zero(forbidden));
-      if (id < end) logits[id] = kMinusInfinity;
-    }
-  }
-}
-
 int32_t LowestAllowed(size_t vocab_size, std::span<const uint64_t> mask) {
   for (size_t word = 0; word < mask.size(); ++word) {
     if (mask[word] == 0) continue;
@@ -51,27 +33,6 @@ int32_t LowestAllowed(size_t vocab_size, std::span<const uint64_t> mask) {
   }
   GPTOSS_CHECK(mask.empty());
   return 0;
-}
-
-/// The `count` likeliest tokens, likeliest first, the lower id first among equals.
-std::vector<TokenLogprob> Likeliest(std::span<const float> logits, size_t count, double log_sum) {
-  const auto better = [](const TokenLogprob& a, const TokenLogprob& b) {
-    return a.logprob != b.logprob ? a.logprob > b.logprob : a.id < b.id;
-  };
-  std::vector<TokenLogprob> heap;  // the worst of the best on top; holds logits until the end
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (!std::isfinite(logits[i])) continue;
-    if (heap.size() == count) {
-      if (!(logits[i] > heap.front().logprob)) continue;  // ids rise, so an equal one is worse
-      std::pop_heap(heap.begin(), heap.end(), better);
-      heap.pop_back();
-    }
-    heap.push_back({static_cast<int32_t>(i), logits[i]});
-    std::push_heap(heap.begin(), heap.end(), better);
-  }
-  std::sort_heap(heap.begin(), heap.end(), better);
-  for (TokenLogprob& token : heap) token.logprob = static_cast<float>(static_cast<double>(token.logprob) - log_sum);
-  return heap;
 }
 
 }  // namespace
@@ -116,76 +77,90 @@ void Sampler::SetPrompt(std::span<const int32_t> tokens) {
 
 void Sampler::Accept(int32_t token) { ++output_counts_[token]; }
 
-void Sampler::ApplyPenaltiesAndBias(std::span<float> logits) const {
-  const auto change = [&](int32_t id, auto&& function) {
-    if (id < 0 || static_cast<size_t>(id) >= logits.size()) return;
-    float& logit = logits[static_cast<size_t>(id)];
-    logit = static_cast<float>(function(static_cast<double>(logit)));
-  };
-  if (params_.repetition_penalty != 1.0) {
-    const auto repeated = [&](double logit) {
-      return logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
-    };
-    for (int32_t id : prompt_tokens_) change(id, repeated);
-    for (const auto& [id, count] : output_counts_) {
-      if (!prompt_tokens_.contains(id)) change(id, repeated);
-    }
+float Sampler::Penalized(int32_t id, float logit) const {
+  const auto output = output_counts_.find(id);
+  const int count = output == output_counts_.end() ? 0 : output->second;
+  if (params_.repetition_penalty != 1.0 && (count > 0 || prompt_tokens_.contains(id))) {
+    const auto value = static_cast<double>(logit);
+    logit = static_cast<float>(value > 0 ? value / params_.repetition_penalty : value * params_.repetition_penalty);
   }
-  if (params_.frequency_penalty != 0 || params_.presence_penalty != 0) {
-    for (const auto& [id, count] : output_counts_) {
-      change(id,
-             [&, n = count](double logit) { return logit - params_.frequency_penalty * n - params_.presence_penalty; });
-    }
+  if (count > 0) {
+    logit =
+        static_cast<float>(static_cast<double>(logit) - params_.frequency_penalty * count - params_.presence_penalty);
   }
-  for (const auto& [id, bias] : params_.logit_bias) {
-    change(id, [b = static_cast<double>(bias)](double logit) { return logit + b; });
+  for (const auto& [biased, bias] : params_.logit_bias) {
+    if (biased == id) logit += bias;
   }
+  return logit;
 }
 
-/// Turns the logits into weights, drops what the filters exclude, and inverts the cumulative distribution.
-int32_t Sampler::Draw(std::span<float> logits, float max, uint64_t position) {
-  // Past 1e30 nothing but the likeliest is left; the bound keeps 0 * infinity out of the arithmetic.
-  const float inverse_temperature = static_cast<float>(std::min(1 / params_.temperature, 1e30));
-  double total = LogitsToWeights(logits, max, inverse_temperature, &block_sums_);
-  const bool top_k = params_.top_k > 0 && static_cast<size_t>(params_.top_k) < logits.size();
-  const bool top_p = params_.top_p < 1;
-  if (top_k) KeepHeaviest(logits, static_cast<size_t>(params_.top_k));
-  if (top_k && top_p) total = SumBlocks(logits, &block_sums_);
-  if (top_p) KeepMass(logits, params_.top_p * total);
-  if (params_.min_p > 0) {
-    // The likeliest weighs 1.
-    const float least = static_cast<float>(params_.min_p);
-    for (float& weight : logits) weight = weight >= least ? weight : 0.0f;
+Result<Sampler::Changed> Sampler::ApplyPenaltiesAndBias(LogitRow& logits) const {
+  std::unordered_set<int32_t> concerned;
+  if (params_.repetition_penalty != 1.0) concerned = prompt_tokens_;
+  if (params_.repetition_penalty != 1.0 || params_.frequency_penalty != 0 || params_.presence_penalty != 0) {
+    for (const auto& [id, count] : output_counts_) concerned.insert(id);
   }
-  if (top_k || top_p || params_.min_p > 0) total = SumBlocks(logits, &block_sums_);
-  const double uniform = RandomStream(params_.seed, kSamplingStream).Uniform(position);
-  return FindInCdf(logits, block_sums_, uniform * total);
+  for (const auto& [id, bias] : params_.logit_bias) concerned.insert(id);
+  Changed changed;
+  for (int32_t id : concerned) {
+    if (id >= 0 && static_cast<size_t>(id) < logits.size()) changed.ids.push_back(id);
+  }
+  if (changed.ids.empty()) return changed;
+  changed.logits.resize(changed.ids.size());
+  GPTOSS_RETURN_IF_ERROR(logits.Read(changed.ids, changed.logits));
+  std::vector<float> penalized(changed.ids.size());
+  std::ranges::transform(changed.ids, changed.logits, penalized.begin(),
+                         [&](int32_t id, float logit) { return Penalized(id, logit); });
+  GPTOSS_RETURN_IF_ERROR(logits.Write(changed.ids, penalized));
+  return changed;
 }
 
-SampledToken Sampler::Sample(std::span<float> logits, uint64_t position, std::span<const uint64_t> mask) {
-  GPTOSS_CHECK(!logits.empty());
+Result<TokenLogit> Sampler::Choose(LogitRow& logits, uint64_t position) const {
+  if (params_.temperature == 0) return logits.Largest();
+  return logits.Draw({.temperature = params_.temperature,
+                      .top_k = params_.top_k,
+                      .top_p = params_.top_p,
+                      .min_p = params_.min_p,
+                      .uniform = RandomStream(params_.seed, kSamplingStream).Uniform(position)});
+}
+
+Result<SampledToken> Sampler::Sample(LogitRow& logits, uint64_t position, std::span<const uint64_t> mask) {
+  GPTOSS_CHECK(logits.size() > 0);
   SampledToken token;
   const bool logprobs = params_.top_logprobs >= 0;
   double log_sum = 0;
+  const auto logprob = [&](float logit) { return static_cast<float>(static_cast<double>(logit) - log_sum); };
   if (logprobs) {
-    raw_.assign(logits.begin(), logits.end());
-    if (params_.masked_logprobs && !mask.empty()) ForbidMasked(raw_, mask);
-    log_sum = LogSumExp(raw_, FindLargest(raw_).value);
-    if (params_.top_logprobs > 0) token.top = Likeliest(raw_, static_cast<size_t>(params_.top_logprobs), log_sum);
+    if (params_.masked_logprobs && !mask.empty()) GPTOSS_RETURN_IF_ERROR(logits.Forbid(mask));
+    GPTOSS_ASSIGN_OR_RETURN(const LogitSummary summary, logits.Summarize(static_cast<size_t>(params_.top_logprobs)));
+    log_sum = summary.log_sum;
+    for (const TokenLogit& likely : summary.likeliest) token.top.push_back({likely.id, logprob(likely.logit)});
   }
-  ApplyPenaltiesAndBias(logits);
-  if (!mask.empty()) ForbidMasked(logits, mask);
+  GPTOSS_ASSIGN_OR_RETURN(const Changed changed, ApplyPenaltiesAndBias(logits));
+  if (!mask.empty()) GPTOSS_RETURN_IF_ERROR(logits.Forbid(mask));
 
-  const LargestLogit largest = FindLargest(logits);
-  if (largest.id < 0) {
+  GPTOSS_ASSIGN_OR_RETURN(const TokenLogit chosen, Choose(logits, position));
+  if (chosen.id < 0) {
     token.id = LowestAllowed(logits.size(), mask);
     token.finite = false;
     token.logprob = logprobs ? kMinusInfinity : 0.0f;
     return token;
   }
-  token.id = params_.temperature == 0 ? largest.id : Draw(logits, largest.value, position);
-  if (logprobs) token.logprob = static_cast<float>(static_cast<double>(raw_[static_cast<size_t>(token.id)]) - log_sum);
+  token.id = chosen.id;
+  const auto before = std::ranges::find(changed.ids, chosen.id);
+  if (logprobs) {
+    token.logprob = logprob(
+        before == changed.ids.end() ? chosen.logit : changed.logits[static_cast<size_t>(before - changed.ids.begin())]);
+  }
   return token;
+}
+
+SampledToken Sampler::Sample(std::span<float> logits, uint64_t position, std::span<const uint64_t> mask) {
+  std::vector<float> weights;
+  HostLogits row(logits, &weights);
+  Result<SampledToken> token = Sample(row, position, mask);
+  GPTOSS_CHECK(token.ok());
+  return *std::move(token);
 }
 
 }  // namespace gptoss

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "sampling/logit_row.h"
 
 namespace gptoss {
 
@@ -59,24 +60,30 @@ class Sampler {
   /// Tells the sampler what the prompt holds (for the repetition penalty).
   void SetPrompt(std::span<const int32_t> tokens);
 
-  /// Samples the token for output position `position` (0 for the first). `logits` [V] is changed in place. `mask`, when
-  /// not empty, has one bit a token (bit id % 64 of word id / 64): 0 forbids; at least one bit must be set. Logits that
-  /// are NaN or infinite are never picked.
+  /// Samples the token for output position `position` (0 for the first). `logits` is changed in place. `mask`, when not
+  /// empty, has one bit a token (bit id % 64 of word id / 64): 0 forbids; at least one bit must be set. Logits that are
+  /// NaN or infinite are never picked. On failure: what the row's device says.
+  Result<SampledToken> Sample(LogitRow& logits, uint64_t position, std::span<const uint64_t> mask = {});
+  /// The same of logits [V] in the host's memory, which cannot fail.
   SampledToken Sample(std::span<float> logits, uint64_t position, std::span<const uint64_t> mask = {});
 
   /// Counts `token` as part of the output; call it for every token that is kept.
   void Accept(int32_t token);
 
  private:
-  void ApplyPenaltiesAndBias(std::span<float> logits) const;
-  int32_t Draw(std::span<float> logits, float max, uint64_t position);
+  /// Token ids and their logits before penalties and bias.
+  struct Changed {
+    std::vector<int32_t> ids;
+    std::vector<float> logits;
+  };
+  Result<Changed> ApplyPenaltiesAndBias(LogitRow& logits) const;
+  /// Of the tokens that penalties and bias concern.
+  float Penalized(int32_t id, float logit) const;
+  Result<TokenLogit> Choose(LogitRow& logits, uint64_t position) const;
 
   SamplingParams params_;
   std::unordered_map<int32_t, int> output_counts_;
   std::unordered_set<int32_t> prompt_tokens_;
-  // Scratch, kept between calls.
-  std::vector<float> raw_;  // the logits as the model gave them; filled when log-probabilities are wanted
-  std::vector<double> block_sums_;
 };
 
 }  // namespace gptoss

@@ -81,7 +81,8 @@ TEST_F(AdapterChoice, EachSequenceOfABatchHasItsOwn) {
     }
     std::array<std::vector<float>, 3> logits;
     const Status status = (*runner)->Advance(items, {.on_logits =
-                                                         [&](size_t item, int, std::span<float> row) {
+                                                         [&](size_t item, int, LogitRow& logit_row) {
+                                                           const std::span<float> row = *logit_row.OnHost();
                                                            auto& of =
                                                                logits[static_cast<size_t>(sequences[item]->adapter())];
                                                            of.insert(of.end(), row.begin(), row.end());

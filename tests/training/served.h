@@ -34,7 +34,8 @@ inline std::vector<float> ServedLogits(const GptOss& model, ThreadPool& pool, co
   auto sequence = (*runner)->NewSequence();
   sequence->Append(tokens);
   std::vector<float> logits;
-  const Status status = (*runner)->Compute(*sequence, 0, [&](int, std::span<float> row) {
+  const Status status = (*runner)->Compute(*sequence, 0, [&](int, LogitRow& logit_row) {
+    const std::span<float> row = *logit_row.OnHost();
     logits.insert(logits.end(), row.begin(), row.end());
     return Status();
   });

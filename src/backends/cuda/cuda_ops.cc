@@ -6,20 +6,11 @@
 
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/scratch_plan.h"
+#include "backends/cuda/upload.h"
 #include "base/check.h"
 
 namespace gptoss::cuda {
 namespace {
-
-Stream StreamOf(ExecContext& context) { return context.device().queue(); }
-
-/// A copy of host integers in scratch memory of the device.
-template <typename T>
-const T* ToDevice(ExecContext& context, std::span<const T> values) {
-  T* copy = context.scratch.Allocate<T>(values.size());
-  context.device().Upload(copy, values.data(), values.size_bytes());
-  return copy;
-}
 
 template <bool kExact>
 void Multiply(ExecContext& context, const Product& product) {
@@ -196,6 +187,7 @@ constexpr Ops MakeOps(std::string_view name) {
           .reads_all_layouts = false,
           .invariant_rows = kExact ? INT32_MAX : kFewRows,
           .scratch_bytes = ScratchBytes,
+          .logits = &kLogitOps,
           .embed_lookup = Embed,
           .rms_norm = Norm,
           .linear = Linear<kExact>,

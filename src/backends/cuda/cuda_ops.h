@@ -2,6 +2,7 @@
 // block tables are the host's.
 #pragma once
 
+#include "ops/logit_ops.h"
 #include "ops/ops.h"
 
 namespace gptoss::cuda {
@@ -9,6 +10,8 @@ namespace gptoss::cuda {
 /// Products with more rows than this, of weights in MXFP4, Q8_0 or BF16, take the tensor cores, where a row's sum has
 /// another order.
 inline constexpr int32_t kFewRows = 16;
+
+extern const LogitOps kLogitOps;  // of both tables
 
 /// Activations in float or as two BF16 with 16 bits of mantissa. Attention heads have at most 128 values.
 const Ops& FastOps();

@@ -29,8 +29,8 @@ __device__ inline int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 __device__ inline int WarpInBlock() { return static_cast<int>(threadIdx.x) / kWarp; }
 
 /// `value` joined over all lanes by a butterfly, the same bits in each.
-template <typename Join>
-__device__ inline float OverWarp(float value, Join join) {
+template <typename T, typename Join>
+__device__ inline T OverWarp(T value, Join join) {
 #if defined(__CUDACC__)
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
     value = join(value, __shfl_xor_sync(kAllLanes, value, distance));
@@ -39,8 +39,8 @@ __device__ inline float OverWarp(float value, Join join) {
 #else
   // The same joins after one exchange: an exchange is what costs time in the emulator.
   const std::byte* lanes = WarpExchange(&value, sizeof(value));
-  float values[kWarp];
-  for (int i = 0; i < kWarp; ++i) values[i] = LaneValue<float>(lanes, i);
+  T values[kWarp];
+  for (int i = 0; i < kWarp; ++i) values[i] = LaneValue<T>(lanes, i);
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
     for (int i = 0; i < distance; ++i) values[i] = join(values[i], values[i + distance]);
   }

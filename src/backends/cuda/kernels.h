@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "ops/logit_ops.h"
 #include "ops/ops.h"
 
 namespace gptoss::cuda {
@@ -80,6 +81,23 @@ void UngroupRows(Stream stream, const std::byte* grouped, int64_t rows, int64_t 
 
 /// Chooses experts from logits [n, experts] and fills the whole routing. At most 1024 experts.
 void Route(Stream stream, const float* logits, const Routing& routing);
+
+// Sampling, as ops/logit_ops.h says of each: all pointers are the device's.
+/// [LogitChunks(vocab)] each.
+struct LogitScratch {
+  LogitKey* largest = nullptr;
+  double* sums = nullptr;
+};
+int LogitChunks(int64_t vocab);
+void ReadLogits(Stream stream, const float* row, const int32_t* ids, int64_t count, float* values);
+void WriteLogits(Stream stream, float* row, const int32_t* ids, int64_t count, const float* values);
+void ForbidLogits(Stream stream, float* row, int64_t vocab, const uint64_t* mask);
+void LargestLogit(Stream stream, const float* logits, int64_t vocab, const LogitScratch& scratch, LogitKey* key);
+void SumLogits(Stream stream, const float* logits, int64_t vocab, float inverse_temperature,
+               const LogitScratch& scratch, LogitSums* sums);
+void DrawLogit(Stream stream, const float* logits, int64_t vocab, float inverse_temperature, double uniform,
+               const LogitScratch& scratch, LogitKey* drawn);
+void LikeliestLogits(Stream stream, const float* logits, int64_t vocab, int64_t count, LogitKey* keys);
 
 /// x[t] += sum over j of weight[t, j] * y[row(t, j)], y [n * k, width].
 void CombineExperts(Stream stream, const Routing& routing, const float* y, int64_t width, float* x);

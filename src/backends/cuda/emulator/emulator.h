@@ -12,6 +12,7 @@
 #include <memory>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "parallel/device.h"
 
@@ -87,6 +88,11 @@ inline unsigned __ballot_sync(unsigned, int predicate) {
   unsigned ballot = 0;
   for (int i = 0; i < 32; ++i) ballot |= (gptoss::cuda::LaneValue<int>(lanes, i) != 0 ? 1u : 0u) << i;
   return ballot;
+}
+
+template <typename T>
+T atomicAdd(T* at, T value) {
+  return std::exchange(*at, *at + value);
 }
 
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
