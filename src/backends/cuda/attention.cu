@@ -1,11 +1,11 @@
-// Attention with sinks over the paged cache. One block takes a row, a key/value head and up to eight of the query heads
-// that share it, one warp each; keys and values of 32 positions stand in shared memory as float, read once for all
-// eight. Positions are taken in chunks of kAttentionChunk, aligned to absolute positions, whose results are joined in
-// order by one and the same function, be it in the block or, for few rows, by a second kernel after the chunks were
-// computed side by side. So a row's bits depend neither on the batch nor on the way taken.
+// Attention with sinks over the paged cache, in float. One block takes a row, a key/value head and up to eight of the
+// query heads that share it, one warp each; keys and values of 32 positions stand in shared memory as float, read once
+// for all eight. Positions are taken in chunks of kAttentionChunk, aligned to absolute positions, whose results are
+// joined in order by one and the same function, be it in the block or, for few rows, by a second kernel after the
+// chunks were computed side by side. So a row's bits depend neither on the batch nor on the way taken.
 #include <algorithm>
 
-#include "backends/cuda/launch.cuh"
+#include "backends/cuda/attention.cuh"
 #include "backends/cuda/scratch_plan.h"
 #include "base/check.h"
 #include "ops/forward_batch.h"
@@ -13,17 +13,11 @@
 namespace gptoss::cuda {
 namespace {
 
-constexpr int kMaxHeadDim = 128;
 constexpr int kLaneDims = kMaxHeadDim / kWarp;
 
-struct Arguments {
-  const float* q;
-  int heads, kv_heads, head_dim, window;
-  const uint8_t *k, *v;
-  RowPlaces places;
-  const float* sinks;
-  float* out;
-  float* partial;  // [rows, heads, chunks, head_dim + 2], or null
+struct Arguments : AttentionArguments {
+  const int32_t* rows;  // [n] the rows of the batch that are wanted; null: all
+  float* partial;       // [n, heads, chunks, head_dim + 2], or null
   int chunks;
 };
 
@@ -127,19 +121,20 @@ __device__ void AddKeys(const Arguments& a, const float* query, const Shared& s,
   state.largest = largest;
 }
 
-/// Grid: x rows, y key/value heads by groups of eight query heads, z chunks (1 when a block takes them all).
+__device__ int64_t RowOf(const Arguments& a, int64_t item) { return a.rows == nullptr ? item : a.rows[item]; }
+
+/// Grid: x wanted rows, y key/value heads by groups of eight query heads, z chunks (1 when a block takes them all).
 template <typename T>
 __global__ void AttentionKernel(Arguments a) {
   GPTOSS_SHARED(float, memory);
   const Shared s(memory, a.head_dim);
-  const int64_t row = blockIdx.x;
+  const int64_t item = blockIdx.x, row = RowOf(a, item);
   const int group = a.heads / a.kv_heads, parts = (group + kHeadsInBlock - 1) / kHeadsInBlock;
   const int kv_head = static_cast<int>(blockIdx.y) / parts;
   const int in_group = static_cast<int>(blockIdx.y) % parts * kHeadsInBlock + WarpInBlock();
   const int head = kv_head * group + in_group;
   const bool works = in_group < group;
-  const int last = a.places.position[row];
-  const int first = a.window == 0 || last < a.window ? 0 : last - a.window + 1;
+  const int last = a.places.position[row], first = FirstSeen(a, last);
   const int first_chunk = first / kAttentionChunk, chunks = last / kAttentionChunk - first_chunk + 1;
   const auto from = static_cast<int>(a.partial == nullptr ? 0 : blockIdx.z);
   const int to = a.partial == nullptr ? chunks : from + 1;
@@ -150,8 +145,7 @@ __global__ void AttentionKernel(Arguments a) {
     const float* q = a.q + (row * a.heads + head) * a.head_dim;
     for (int c = Lane(); c < a.head_dim; c += kWarp) query[c] = q[c] * scale;
   }
-  const int32_t* table =
-      a.places.block_tables + static_cast<int64_t>(a.places.sequence[row]) * a.places.blocks_per_sequence;
+  const int32_t* table = BlockTable(a, row);
   State total = Nothing(-INFINITY, 0.0f);
   if (works && a.partial == nullptr) total = SinkOf(a, head);
   for (int chunk = from; chunk < to; ++chunk) {
@@ -170,7 +164,7 @@ __global__ void AttentionKernel(Arguments a) {
       Join(state, total);
       continue;
     }
-    float* partial = a.partial + ((row * a.heads + head) * a.chunks + chunk) * (a.head_dim + 2);
+    float* partial = a.partial + ((item * a.heads + head) * a.chunks + chunk) * (a.head_dim + 2);
     if (Lane() == 0) {
       partial[0] = state.largest;
       partial[1] = state.sum;
@@ -182,14 +176,13 @@ __global__ void AttentionKernel(Arguments a) {
   if (works && a.partial == nullptr) WriteOut(a, row, head, total);
 }
 
-/// One warp a row and head.
+/// One warp a wanted row and head.
 __global__ void JoinKernel(Arguments a, int64_t count) {
   const int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + WarpInBlock();
   if (item >= count) return;
-  const int64_t row = item / a.heads;
+  const int64_t row = RowOf(a, item / a.heads);
   const auto head = static_cast<int>(item % a.heads);
-  const int last = a.places.position[row];
-  const int first = a.window == 0 || last < a.window ? 0 : last - a.window + 1;
+  const int last = a.places.position[row], first = FirstSeen(a, last);
   const int chunks = last / kAttentionChunk - first / kAttentionChunk + 1;
   State total = SinkOf(a, head);
   for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -205,14 +198,12 @@ __global__ void JoinKernel(Arguments a, int64_t count) {
 
 }  // namespace
 
-void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
-               float* scratch) {
+void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, const int32_t* rows, int64_t n,
+               int longest, float* scratch) {
   GPTOSS_CHECK(args.head_dim <= kMaxHeadDim && args.num_heads % args.num_kv_heads == 0);
   if (n == 0) return;
   const bool split = AttentionScratch(args, n, longest) > 0;
-  const Arguments a{args.q,      args.num_heads,   args.num_kv_heads,         args.head_dim,
-                    args.window, Bytes(args.kv.k), Bytes(args.kv.v),          places,
-                    args.sinks,  args.out,         split ? scratch : nullptr, MostChunks(args, longest)};
+  const Arguments a{ArgumentsOf(args, places), rows, split ? scratch : nullptr, MostChunks(args, longest)};
   const dim3 grid{static_cast<unsigned>(n), static_cast<unsigned>(HeadBlocks(args)),
                   split ? static_cast<unsigned>(a.chunks) : 1u};
   const size_t shared = SharedBytes(args.head_dim);

@@ -74,25 +74,47 @@ void QkvRope(ExecContext& context, const QkvRopeArgs& args) {
   RopeAppend(StreamOf(context), args, ToDevice(context, args.slots), qkv);
 }
 
-void Attend(ExecContext& context, const AttentionArgs& args) {
-  const ScratchFrame frame(context.scratch);
-  std::vector<int32_t> sequences, positions;
-  int longest = 0;
+/// A batch as attention sees it.
+struct AttentionPlan {
+  std::vector<int32_t> sequences, positions;  // [rows]
+  std::vector<AttentionTile> tiles;           // of sequences with many rows
+  std::vector<int32_t> rows;                  // all others
+  int longest = 0;                            // of the sequences of `rows`
+};
+
+AttentionPlan PlanAttention(const AttentionArgs& args, bool takes_tiles) {
+  AttentionPlan plan;
+  const int group = args.num_heads / args.num_kv_heads;
   for (size_t s = 0; s < args.sequences.size(); ++s) {
     const SequenceSpan& span = args.sequences[s];
-    GPTOSS_CHECK(span.first_row == static_cast<int>(positions.size()));
-    for (int r = 0; r < span.num_rows; ++r) {
-      sequences.push_back(static_cast<int32_t>(s));
-      positions.push_back(span.first_position + r);
+    const int end_row = span.first_row + span.num_rows;
+    GPTOSS_CHECK(span.first_row == static_cast<int>(plan.positions.size()));
+    const bool tiled = takes_tiles && span.num_rows > kFewRows;
+    for (int row = span.first_row; row < end_row; ++row) {
+      plan.sequences.push_back(static_cast<int32_t>(s));
+      plan.positions.push_back(span.first_position + row - span.first_row);
+      if (!tiled) plan.rows.push_back(row);
     }
-    longest = std::max(longest, span.first_position + span.num_rows);
+    if (!tiled) plan.longest = std::max(plan.longest, span.first_position + span.num_rows);
+    for (int i = span.first_row * group; tiled && i < end_row * group; i += kTileVectors) {
+      plan.tiles.push_back({i, std::min(i + kTileVectors, end_row * group)});
+    }
   }
-  const auto n = static_cast<int64_t>(positions.size());
-  const auto on_device = [&](const std::vector<int32_t>& values) { return ToDevice(context, std::span(values)); };
-  const RowPlaces places{on_device(sequences), on_device(positions), on_device(args.group->block_tables),
+  return plan;
+}
+
+template <bool kExact>
+void Attend(ExecContext& context, const AttentionArgs& args) {
+  const ScratchFrame frame(context.scratch);
+  const AttentionPlan plan = PlanAttention(args, !kExact && TiledAttentionTakes(args));
+  const auto on_device = [&](const auto& values) { return ToDevice(context, std::span(values)); };
+  const RowPlaces places{on_device(plan.sequences), on_device(plan.positions), on_device(args.group->block_tables),
                          args.group->blocks_per_sequence};
-  float* scratch = context.scratch.Allocate<float>(static_cast<size_t>(AttentionScratch(args, n, longest)));
-  Attention(StreamOf(context), args, places, n, longest, scratch);
+  const auto n = static_cast<int64_t>(plan.rows.size());
+  const int32_t* rows = n == std::ssize(plan.positions) ? nullptr : on_device(plan.rows);
+  float* scratch = context.scratch.Allocate<float>(static_cast<size_t>(AttentionScratch(args, n, plan.longest)));
+  Attention(StreamOf(context), args, places, rows, n, plan.longest, scratch);
+  TiledAttention(StreamOf(context), args, places, on_device(plan.tiles), std::ssize(plan.tiles));
 }
 
 /// In float: a choice of experts must not hang on the rounding of activations.
@@ -192,7 +214,7 @@ constexpr Ops MakeOps(std::string_view name) {
           .rms_norm = Norm,
           .linear = Linear<kExact>,
           .qkv_rope = QkvRope<kExact>,
-          .attention = Attend,
+          .attention = Attend<kExact>,
           .router = Choose,
           .moe_gate_up = MoeGateUp<kExact>,
           .moe_down = MoeDown<kExact>,

@@ -56,6 +56,15 @@ __device__ inline float WarpMax(float value) {
   return OverWarp(value, [](float a, float b) { return fmaxf(a, b); });
 }
 
+/// `value` joined over lanes 4i … 4i + 3, the same bits in each.
+template <typename Join>
+__device__ inline float OverFour(float value, Join join) {
+  for (int distance = 1; distance <= 2; distance *= 2) {
+    value = join(value, __shfl_xor_sync(kAllLanes, value, distance));
+  }
+  return value;
+}
+
 // Number formats, by their bits.
 
 __device__ inline float Bf16ToFloat(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }

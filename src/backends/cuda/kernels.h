@@ -71,9 +71,24 @@ struct RowPlaces {
   int blocks_per_sequence = 0;
 };
 
-/// head_dim at most 128; scratch as AttentionScratch (scratch_plan.h) says.
-void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, int64_t n, int longest,
-               float* scratch);
+/// Float throughout, for rows `rows` [n] of the batch; null: rows 0 … n - 1. No position of theirs is beyond `longest`.
+/// head_dim at most 128; scratch as AttentionScratch (scratch_plan.h) says. A row's result does not depend on the
+/// others.
+void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, const int32_t* rows, int64_t n,
+               int longest, float* scratch);
+
+/// Query vectors begin … end - 1 of one sequence, at most kTileVectors (scratch_plan.h). Those that share a key/value
+/// head are numbered row * group + head in group, `group` being num_heads / num_kv_heads.
+struct AttentionTile {
+  int32_t begin = 0, end = 0;
+};
+
+/// On tensor cores, for the rows of `tiles` [count]: queries and weights as the sum of two BF16. For BF16 caches and a
+/// head_dim that is a multiple of 16, at most 128. A row's result does not depend on the others, but differs from
+/// Attention's in rounding.
+void TiledAttention(Stream stream, const AttentionArgs& args, const RowPlaces& places, const AttentionTile* tiles,
+                    int64_t count);
+bool TiledAttentionTakes(const AttentionArgs& args);
 
 /// Rows that lie side by side in groups of kRowGroup (tensor/weight_layout.h), as codes or scales of `unit` bytes (1, 2
 /// or 4), one after the other: out [rows, units] from grouped [rows / kRowGroup, units, kRowGroup].

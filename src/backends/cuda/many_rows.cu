@@ -2,11 +2,10 @@
 // of weights, 32 columns at a time, in four warps of 32 by 32. Weights become BF16 without their scales, which is exact
 // for MXFP4's and Q8_0's integers and for BF16; the product of a block of 32 columns is scaled when it is added to the
 // sum. Activations become two BF16 that add up to 16 bits of mantissa.
-//
-// Fragments of m16n8k16 as the PTX manual has them ("Matrix Fragments for mma.m16n8k16 with floating point type").
 #include <algorithm>
 
 #include "backends/cuda/launch.cuh"
+#include "backends/cuda/mma.cuh"
 #include "backends/cuda/product.cuh"
 #include "base/check.h"
 
@@ -24,36 +23,6 @@ struct SharedTiles {
   uint16_t weight[kTile * kStride];
   float scale[kTile];  // of the 32 columns at hand, by weight row
 };
-
-#if defined(__CUDACC__)
-/// d += a b, a [16, 16], b [16, 8].
-__device__ inline void Mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-#else
-void Mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  struct Registers {
-    uint32_t a[4], b[2];
-  };
-  const Registers mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-  const std::byte* lanes = WarpExchange(&mine, sizeof(mine));
-  const auto half = [](uint32_t pair, int which) {
-    return Bf16ToFloat(static_cast<uint16_t>(pair >> (16 * which) & 0xFFFFu));
-  };
-  for (int i = 0; i < 4; ++i) {
-    const int row = Lane() / 4 + 8 * (i / 2), column = 2 * (Lane() % 4) + i % 2;
-    for (int k = 0; k < 16; ++k) {
-      // The lane and register that hold a[row, k] and b[k, column].
-      const auto holder = LaneValue<Registers>(lanes, 4 * (row % 8) + k % 8 / 2);
-      const auto other = LaneValue<Registers>(lanes, 4 * column + k % 8 / 2);
-      d[i] += half(holder.a[row / 8 + 2 * (k / 8)], k % 2) * half(other.b[k / 8], k % 2);
-    }
-  }
-}
-#endif
 
 /// Columns kDepth * step … of the tile's activations, zeros for rows past the end.
 __device__ void LoadActivations(const ProductArguments& a, const GroupRows& rows, int64_t step, SharedTiles& tiles) {
@@ -87,8 +56,6 @@ __device__ void LoadWeights(const ProductArguments& a, int group, int64_t first_
   for (int i = 0; i < 32; ++i) tiles.weight[row * kStride + i] = FloatToBf16(values[i]);
   tiles.scale[row] = scale;
 }
-
-__device__ inline uint32_t Pair(const uint16_t* values) { return *reinterpret_cast<const uint32_t*>(values); }
 
 /// Adds the product of the 32 columns at hand to a warp's sums [2 tiles of 16 rows][4 tiles of 8 weight rows].
 __device__ void AddTiles(const SharedTiles& tiles, int row0, int column0, float (&sums)[2][4][4]) {

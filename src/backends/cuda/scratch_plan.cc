@@ -43,7 +43,10 @@ uint64_t ScratchBytes(const StepShape& s) {
   args.num_kv_heads = s.num_kv_heads;
   args.head_dim = s.head_dim;
   const int64_t blocks = s.positions / kKvBlockSize + 1;
-  const int64_t attention = MostAttentionScratch(args, s.rows, s.positions) + 2 * s.rows + s.sequences * blocks;
+  // Of each row its sequence, its position and, where others are in tiles, its number; of each tile begin and end.
+  const int64_t tiles = s.rows * s.num_heads / s.num_kv_heads / kTileVectors + s.sequences;
+  const int64_t attention =
+      MostAttentionScratch(args, s.rows, s.positions) + 3 * s.rows + 2 * tiles + s.sequences * blocks;
   // With an adapter: gate and up before they are clamped, the inner rows, owners by token.
   const int64_t choices = s.rows * s.experts_per_token;
   const int64_t adapted = s.adapter_rank == 0 ? 0 : choices * (2 * s.intermediate_size + s.adapter_rank) + s.rows;

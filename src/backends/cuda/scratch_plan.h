@@ -13,6 +13,9 @@ inline constexpr int kAttentionChunk = 512;
 /// Query heads that share a key/value head and a block, one warp each.
 inline constexpr int kHeadsInBlock = 8;
 
+/// Query vectors that a block of tiled attention takes.
+inline constexpr int kTileVectors = 64;
+
 /// Scratch memory through which weights come from the host.
 inline constexpr int64_t kStagingBytes = int64_t{16} << 20;
 
