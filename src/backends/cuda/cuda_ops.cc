@@ -13,9 +13,14 @@ namespace gptoss::cuda {
 namespace {
 
 template <bool kExact>
+bool TakesTensorCores(const WeightMatrix& weight, int64_t most_rows) {
+  return !kExact && most_rows > kFewRows && ManyRowsTakes(weight);
+}
+
+template <bool kExact>
 void Multiply(ExecContext& context, const Product& product) {
   GPTOSS_CHECK(product.weight.layout == WeightLayout::kRowMajor);
-  if (!kExact && product.most_in_group > kFewRows && ManyRowsTakes(product.weight)) {
+  if (TakesTensorCores<kExact>(product.weight, product.most_in_group)) {
     ManyRows(StreamOf(context), product);
   } else {
     FewRows(StreamOf(context), product);
@@ -69,9 +74,20 @@ void Linear(ExecContext& context, const LinearArgs& args) {
 template <bool kExact>
 void QkvRope(ExecContext& context, const QkvRopeArgs& args) {
   const ScratchFrame frame(context.scratch);
+  const int32_t* slots = ToDevice(context, args.slots);
+  if (!args.adapter.any() && !TakesTensorCores<kExact>(args.weight, args.n)) {
+    return FewRows(StreamOf(context), {.x = args.x,
+                                       .n = args.n,
+                                       .most_in_group = args.n,
+                                       .weight = args.weight,
+                                       .bias = args.bias,
+                                       .epilogue = Epilogue::kRope,
+                                       .rope = &args,
+                                       .slots = slots});
+  }
   float* qkv = context.scratch.Allocate<float>(args.n * args.weight.rows);
   Linear<kExact>(context, {args.x, args.n, args.weight, args.bias, false, qkv, args.adapter});
-  RopeAppend(StreamOf(context), args, ToDevice(context, args.slots), qkv);
+  RopeAppend(StreamOf(context), args, slots, qkv);
 }
 
 /// A batch as attention sees it.

@@ -1,7 +1,7 @@
 // Kernels that do little arithmetic for what they read.
 #include "backends/cuda/launch.cuh"
+#include "backends/cuda/rope.cuh"
 #include "base/check.h"
-#include "ops/forward_batch.h"
 
 namespace gptoss::cuda {
 namespace {
@@ -57,46 +57,14 @@ __global__ void UngroupKernel(const Unit* grouped, int64_t count, int64_t units,
   out[i] = grouped[(row / kRowGroup * units + unit) * kRowGroup + row % kRowGroup];
 }
 
-struct RopeShape {
-  int heads, kv_heads, head_dim;
-};
-
-template <typename T>
-__device__ T ToCache(float value) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return value;
-  } else {
-    return FloatToBf16(value);
-  }
-}
-
-/// One block a row, one thread a pair of values. Heads are numbered through: those of q, then of k, then of v.
-template <typename T>
-__global__ void RopeAppendKernel(const float* qkv, RopeShape shape, const float* cos, const float* sin,
-                                 const int32_t* slots, T* k_cache, T* v_cache, float* q) {
-  const int64_t row = blockIdx.x, dim = shape.head_dim, half = dim / 2;
-  const int64_t heads = shape.heads + 2 * shape.kv_heads;
-  const int64_t cache_block = slots[row] / kKvBlockSize, offset = slots[row] % kKvBlockSize;
+/// One block a row, one thread a pair of values.
+__global__ void RopeAppendKernel(const float* qkv, RopeArguments a) {
+  const int64_t row = blockIdx.x, dim = a.head_dim, half = dim / 2;
+  const int64_t heads = a.heads + 2 * a.kv_heads;
   for (int64_t i = threadIdx.x; i < heads * half; i += blockDim.x) {
     const int64_t head = i / half, pair = i % half;
     const float* from = qkv + (row * heads + head) * dim;
-    float a = from[pair], b = from[pair + half];
-    if (head < shape.heads + shape.kv_heads) {
-      const float c = cos[row * half + pair], s = sin[row * half + pair], turned = a * c - b * s;
-      b = b * c + a * s;
-      a = turned;
-    }
-    if (head < shape.heads) {
-      float* to = q + (row * shape.heads + head) * dim;
-      to[pair] = a;
-      to[pair + half] = b;
-      continue;
-    }
-    const bool is_key = head < shape.heads + shape.kv_heads;
-    const int64_t kv_head = (head - shape.heads) % shape.kv_heads;
-    T* to = (is_key ? k_cache : v_cache) + ((cache_block * shape.kv_heads + kv_head) * kKvBlockSize + offset) * dim;
-    to[pair] = ToCache<T>(a);
-    to[pair + half] = ToCache<T>(b);
+    TurnAndStore(a, row, head, pair, from[pair], from[pair + half]);
   }
 }
 
@@ -183,15 +151,8 @@ void DropInactiveRanks(Stream stream, const uint8_t* owner, const uint32_t* acti
 
 void RopeAppend(Stream stream, const QkvRopeArgs& args, const int32_t* slots, const float* qkv) {
   if (args.n == 0) return;
-  const RopeShape shape{args.num_heads, args.num_kv_heads, args.head_dim};
-  const dim3 grid{static_cast<unsigned>(args.n), 1, 1};
-  if (args.kv.dtype == DType::kF32) {
-    Launch(stream, grid, kThreads, 0, RopeAppendKernel<float>, qkv, shape, args.cos, args.sin, slots,
-           reinterpret_cast<float*>(args.kv.k), reinterpret_cast<float*>(args.kv.v), args.q);
-  } else {
-    Launch(stream, grid, kThreads, 0, RopeAppendKernel<uint16_t>, qkv, shape, args.cos, args.sin, slots,
-           reinterpret_cast<uint16_t*>(args.kv.k), reinterpret_cast<uint16_t*>(args.kv.v), args.q);
-  }
+  Launch(stream, dim3{static_cast<unsigned>(args.n), 1, 1}, kThreads, 0, RopeAppendKernel, qkv,
+         ArgumentsOf(args, slots));
 }
 
 void CombineExperts(Stream stream, const Routing& routing, const float* y, int64_t width, float* x) {

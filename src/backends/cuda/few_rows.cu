@@ -46,24 +46,25 @@ __global__ void FewRowsKernel(ProductArguments a) {
   GPTOSS_SHARED(float, shared);
   const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kRows, blockIdx.y);
   if (rows.begin >= rows.end) return;
-  const int64_t row = 2 * (static_cast<int64_t>(blockIdx.x) * kWarps + WarpInBlock());
-  const int64_t blocks = a.cols / 32, first_block = (rows.group * a.rows + row) * blocks;
+  const RowPair pair = PairOfRows(a, static_cast<int64_t>(blockIdx.x) * kWarps + WarpInBlock());
+  const int64_t blocks = a.cols / 32, first_block = (rows.group * a.rows + pair.first) * blocks,
+                second_block = (rows.group * a.rows + pair.second) * blocks;
   float first[kRows] = {}, second[kRows] = {};
   for (int64_t tile = 0; tile * kTileBlocks < blocks; ++tile) {
     __syncthreads();
     LoadTile<kRows>(a, rows, tile, shared);
     __syncthreads();
     const int64_t block = tile * kTileBlocks + Lane();
-    if (block >= blocks || row >= a.rows) continue;
+    if (block >= blocks || pair.first >= a.rows) continue;
     const float* x = shared + Lane() * kBlockStride;
     AddBlock<kDType, kRows>(a, first_block + block, x, first);
-    if (row + 1 < a.rows) AddBlock<kDType, kRows>(a, first_block + blocks + block, x, second);
+    if (pair.second < a.rows) AddBlock<kDType, kRows>(a, second_block + block, x, second);
   }
-  if (row >= a.rows) return;
+  if (pair.first >= a.rows) return;
   GPTOSS_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const float one = WarpSum(first[r]), two = WarpSum(second[r]);
-    if (Lane() == 0 && rows.begin + r < rows.end) WritePair(a, rows.group, rows.begin + r, row, one, two);
+    if (Lane() == 0 && rows.begin + r < rows.end) WritePair(a, rows.group, rows.begin + r, pair, one, two);
   }
 }
 

@@ -20,6 +20,7 @@ enum class Epilogue {
   kStore,   // y = product + bias
   kAdd,     // y += product + bias
   kSwiglu,  // rows 2i and 2i + 1 are gate and up: y [rows / 2] = swiglu of them
+  kRope,    // q, k and v: turned, written and appended as RopeAppend does; of FewRows only, and not of groups
 };
 
 /// y[r] = W_g x[gather[r]] + bias_g for the rows r of each group g, groups being experts. Without offsets all n rows
@@ -34,8 +35,10 @@ struct Product {
   WeightMatrix weight;          // row-major
   const float* bias = nullptr;  // [groups, weight.rows] or null
   Epilogue epilogue = Epilogue::kStore;
-  float limit = 0;     // of kSwiglu
-  float* y = nullptr;  // [n, weight.rows], or half as wide with kSwiglu
+  float limit = 0;                    // of kSwiglu
+  float* y = nullptr;                 // [n, weight.rows], or half as wide with kSwiglu; unused with kRope
+  const QkvRopeArgs* rope = nullptr;  // of kRope
+  const int32_t* slots = nullptr;     // of kRope: [n], on the device
 };
 
 /// Float throughout. Each weight is read once for eight rows. A row's result does not depend on the others.

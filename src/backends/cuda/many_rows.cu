@@ -107,7 +107,7 @@ __global__ void ManyRowsKernel(ProductArguments a) {
         const int64_t r = rows.begin + row0 + 16 * m + 8 * half + Lane() / 4;
         const int64_t row = first_row + column0 + 8 * n + 2 * (Lane() % 4);
         if (r >= rows.end || row >= a.rows) continue;
-        WritePair(a, rows.group, r, row, sums[m][n][2 * half], sums[m][n][2 * half + 1]);
+        WritePair(a, rows.group, r, {row, row + 1}, sums[m][n][2 * half], sums[m][n][2 * half + 1]);
       }
     }
   }
@@ -143,7 +143,7 @@ bool ManyRowsTakes(const WeightMatrix& weight) {
 }
 
 void ManyRows(Stream stream, const Product& product) {
-  GPTOSS_CHECK(ManyRowsTakes(product.weight));
+  GPTOSS_CHECK(ManyRowsTakes(product.weight) && product.epilogue != Epilogue::kRope);
   if (product.n == 0) return;
   switch (product.weight.dtype) {
     case DType::kMxfp4:

@@ -4,6 +4,7 @@
 
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/launch.cuh"
+#include "backends/cuda/rope.cuh"
 
 namespace gptoss::cuda {
 
@@ -21,6 +22,7 @@ struct ProductArguments {
   Epilogue epilogue;  // no template parameter: the branch costs nothing at the end of a row, each kernel compiles long
   float limit;
   float* y;
+  RopeArguments rope;  // of kRope
 };
 
 inline ProductArguments ArgumentsOf(const Product& p) {
@@ -36,7 +38,20 @@ inline ProductArguments ArgumentsOf(const Product& p) {
           p.bias,
           p.epilogue,
           p.limit,
-          p.y};
+          p.y,
+          p.rope == nullptr ? RopeArguments{} : ArgumentsOf(*p.rope, p.slots)};
+}
+
+/// Weight rows that a warp or a lane has together, whose results are written together.
+struct RowPair {
+  int64_t first, second;
+};
+
+/// Pair number `pair`: neighbours, or with kRope the two rows of a head that are turned together.
+__device__ inline RowPair PairOfRows(const ProductArguments& a, int64_t pair) {
+  if (a.epilogue != Epilogue::kRope) return {2 * pair, 2 * pair + 1};
+  const int64_t half = a.rope.head_dim / 2, first = pair / half * a.rope.head_dim + pair % half;
+  return {first, first + half};
 }
 
 /// Rows begin … end - 1 of group `group`; empty when there is nothing left to do.
@@ -81,12 +96,17 @@ inline int64_t MostTiles(int64_t n, int groups, int64_t tile_rows, bool grouped)
   return grouped ? whole + (groups < n ? groups : n) : whole;
 }
 
-/// Results `first` and `second` of weight rows `row`, an even number, and `row` + 1, for row r of y.
-__device__ inline void WritePair(const ProductArguments& a, int group, int64_t r, int64_t row, float first,
+/// Results of a pair of weight rows for row r of y; the second row may be past the end.
+__device__ inline void WritePair(const ProductArguments& a, int group, int64_t r, RowPair pair, float first,
                                  float second) {
+  const int64_t row = pair.first;
   if (a.bias != nullptr) {
     first += a.bias[group * a.rows + row];
-    if (row + 1 < a.rows) second += a.bias[group * a.rows + row + 1];
+    if (pair.second < a.rows) second += a.bias[group * a.rows + pair.second];
+  }
+  if (a.epilogue == Epilogue::kRope) {
+    TurnAndStore(a.rope, r, row / a.rope.head_dim, row % a.rope.head_dim, first, second);
+    return;
   }
   if (a.epilogue == Epilogue::kSwiglu) {
     a.y[r * (a.rows / 2) + row / 2] = Swiglu(first, second, a.limit);
