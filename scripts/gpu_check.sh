@@ -18,14 +18,14 @@ report=${1:-build/gpu_report.txt}
 
 build() {
   scripts/setup.sh --test || return
-  cmake --preset release -B build/gpu -DGPTOSS_CUDA=ON && cmake --build build/gpu --target gptoss cuda_test
+  cmake --preset release -B build/gpu -DGPTOSS_CUDA=ON && cmake --build build/gpu --target gptoss cuda_test gpu_logits_test
 }
 
 if [[ $mode == bundle ]]; then
   build || exit 1
   rm -rf "$bundle"
   mkdir -p "$bundle/lib"
-  for program in build/gpu/gptoss build/gpu/src/backends/cuda/cuda_test; do
+  for program in build/gpu/gptoss build/gpu/src/backends/cuda/cuda_test build/gpu/tests/gpu_logits_test; do
     cp "$program" "$bundle/" && strip "$bundle/$(basename "$program")"
     # Not the C library's own: they belong to the machine.
     ldd "$program" | awk '$3 ~ /^\// {print $3}' | grep -vE '/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*)\.so' |
@@ -47,21 +47,24 @@ step() {  # step NAME COMMAND…
 }
 
 if [[ $mode == from-bundle ]]; then
-  gptoss=$bundle/gptoss cuda_test=$bundle/cuda_test
+  gptoss=$bundle/gptoss cuda_test=$bundle/cuda_test logits_test=$bundle/gpu_logits_test
   export LD_LIBRARY_PATH=$PWD/$bundle/lib
 else
   step "build" build
   gptoss=build/gpu/gptoss cuda_test=build/gpu/src/backends/cuda/cuda_test
+  logits_test=build/gpu/tests/gpu_logits_test
 fi
 scratch=$(mktemp -d "${GPTOSS_SCRATCH:-${TMPDIR:-/tmp}}/gptoss-gpu.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 step "the GPU" nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem --format=csv
 step "tests of ops" "$cuda_test" --gtest_brief=1
+step "tests of sampling" "$logits_test" --gtest_brief=1
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
     step "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$cuda_test" --gtest_brief=1 \
-      --gtest_filter='*GoldenTest*:*Experts*:*QkvRotates*:*ReleasedBlocks*'
+      --gtest_filter='*GoldenTest*:*Experts*:*QkvRotates*:*ReleasedBlocks*:*AttentionTest.IsTheReference*'
+    step "$tool of sampling" compute-sanitizer --tool "$tool" --error-exitcode 9 "$logits_test" --gtest_brief=1
   done
 fi
 

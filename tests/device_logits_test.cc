@@ -1,4 +1,5 @@
-// Sampling from logits on an emulated GPU against sampling on the host: the same numbers, the same tokens.
+// Sampling from logits on a GPU, emulated or real (test_gpu.h), against sampling on the host: the same numbers, the
+// same tokens.
 
 #include "engine/device_logits.h"
 
@@ -9,9 +10,9 @@
 #include <limits>
 
 #include "backends/cuda/cuda_ops.h"
-#include "backends/cuda/emulator/emulator.h"
 #include "base/rng.h"
 #include "sampling/sampler.h"
+#include "test_gpu.h"
 
 namespace gptoss {
 namespace {
@@ -37,6 +38,13 @@ std::vector<float> Logits(size_t vocab, uint64_t seed) {
   return logits;
 }
 
+class DeviceLogitsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (testing_util::TestGpu() == nullptr) GTEST_SKIP() << testing_util::WhyNoGpu();
+  }
+};
+
 /// A row on the device and the same on the host.
 struct Rows {
   explicit Rows(const std::vector<float>& logits)
@@ -44,7 +52,7 @@ struct Rows {
     device->Upload(memory.data(), logits.data(), memory.size());
   }
 
-  std::unique_ptr<Device> device = cuda::EmulatedDevice();
+  Device* device = testing_util::TestGpu();
   ThreadPool pool{1};
   ScratchArena scratch{*device};
   ExecContext context{pool, scratch};
@@ -57,7 +65,7 @@ struct Rows {
   bool brought() const { return !host_memory.logits.empty(); }
 };
 
-TEST(DeviceLogits, LargestAndSummary) {
+TEST_F(DeviceLogitsTest, LargestAndSummary) {
   for (const size_t vocab : {1u, 2u, 33u, 1024u, 1025u, 5000u}) {
     Rows rows(Logits(vocab, vocab));
     const TokenLogit largest = *rows.on_device.Largest(), expected = *rows.on_host.Largest();
@@ -77,7 +85,7 @@ TEST(DeviceLogits, LargestAndSummary) {
   }
 }
 
-TEST(DeviceLogits, NothingFinite) {
+TEST_F(DeviceLogitsTest, NothingFinite) {
   Rows rows({std::nanf(""), -kInfinity, kInfinity});
   EXPECT_EQ(rows.on_device.Largest()->id, -1);
   EXPECT_EQ(rows.on_device.Summarize(2)->log_sum, static_cast<double>(-kInfinity));
@@ -86,7 +94,7 @@ TEST(DeviceLogits, NothingFinite) {
   EXPECT_EQ(rows.on_device.Draw({.top_p = 0.5, .uniform = 0.5})->id, -1);
 }
 
-TEST(DeviceLogits, ChangesAndMasksShow) {
+TEST_F(DeviceLogitsTest, ChangesAndMasksShow) {
   Rows rows(Logits(3000, 1));
   std::vector<uint64_t> mask(3000 / 64 + 1, 0x5555555555555555u);
   mask[2] = 0;
@@ -107,7 +115,7 @@ TEST(DeviceLogits, ChangesAndMasksShow) {
   EXPECT_EQ(rows.on_device.Largest()->id, 10) << "the row lives on the host from then on";
 }
 
-TEST(DeviceLogits, DrawsInvertTheSameDistribution) {
+TEST_F(DeviceLogitsTest, DrawsInvertTheSameDistribution) {
   for (const size_t vocab : {1u, 100u, 1025u, 4500u}) {
     const std::vector<float> logits = Logits(vocab, 7);
     Rows rows(logits);
@@ -123,7 +131,7 @@ TEST(DeviceLogits, DrawsInvertTheSameDistribution) {
 }
 
 // Whole samplers: every control, with a mask, with log-probabilities, on both.
-TEST(DeviceLogits, SamplersChooseTheSameTokens) {
+TEST_F(DeviceLogitsTest, SamplersChooseTheSameTokens) {
   std::vector<SamplingParams> settings(9);
   settings[0].temperature = 0;
   settings[1].top_logprobs = 20;
@@ -166,7 +174,7 @@ TEST(DeviceLogits, SamplersChooseTheSameTokens) {
 }
 
 // What is not among the likeliest is looked for in the whole row.
-TEST(DeviceLogits, FlatDistributionsComeOver) {
+TEST_F(DeviceLogitsTest, FlatDistributionsComeOver) {
   std::vector<float> flat(4500, 1.0f);
   for (const DrawParams& params : {DrawParams{.top_p = 0.9, .uniform = 0.8}, DrawParams{.top_k = 2000, .uniform = 0.9},
                                    DrawParams{.min_p = 0.5, .uniform = 0.99}}) {

@@ -100,9 +100,18 @@ int PlanForGpu(const ModelFlags& flags, const Checkpoint& checkpoint, const Runn
   return 0;
 }
 
-int RunPlan(const ModelFlags& flags, bool json) {
+/// A model of released shape without its file, in the published precision.
+Result<std::shared_ptr<const Checkpoint>> OfShape(const std::string& like) {
+  SynthOptions options;
+  GPTOSS_ASSIGN_OR_RETURN(options.config, NamedConfig(like));
+  options.shape_name = like;
+  GPTOSS_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> shape, MakeSyntheticCheckpoint(options));
+  return std::shared_ptr<const Checkpoint>(std::move(shape));
+}
+
+int RunPlan(const ModelFlags& flags, const std::string& like, bool json) {
   if (const auto ops = OpsOf(flags); !ops.ok()) return Fail(ops.status());
-  const auto checkpoint = OpenModelArgument(flags.model);
+  const auto checkpoint = like.empty() ? OpenModelArgument(flags.model) : OfShape(like);
   if (!checkpoint.ok()) return Fail(checkpoint.status());
   const RunnerOptions options = RunnerOptionsOf(flags, (*checkpoint)->config());
   if (flags.device == "cuda") return PlanForGpu(flags, **checkpoint, options, json);
@@ -120,17 +129,20 @@ int RunPlan(const ModelFlags& flags, bool json) {
 
 void RegisterPlan(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<ModelFlags>();
+  auto like = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("plan", "Say what a model, a context and a number of sequences will need");
   AddModelFlags(*command, flags.get());
+  command->add_option("--like", *like, "Plan for a model of this shape that need not be there: 20b or 120b")
+      ->excludes("--model");
   command->add_option("--sequences", flags->sequences, "Sequences at the same time")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   command->add_flag("--json", *json, "One JSON document");
   command->footer(
       "Examples:\n  gptoss plan --model gpt-oss-20b --context 32768 --sequences 4\n"
-      "  gptoss plan --model gpt-oss-120b --device cuda --gpu-memory 24GB");
-  command->callback([flags, json, exit_code] { *exit_code = RunPlan(*flags, *json); });
+      "  gptoss plan --like 120b --device cuda --gpu-memory 24GB");
+  command->callback([flags, like, json, exit_code] { *exit_code = RunPlan(*flags, *like, *json); });
 }
 
 }  // namespace gptoss::cli

@@ -247,6 +247,25 @@ class Contracts(unittest.TestCase):
         self.assertGreaterEqual(tight["host_bytes"] - roomy["host_bytes"], roomy["gpu_bytes"] - tight["gpu_bytes"])
         self.assertFalse(hopeless["fits"])
 
+    def test_released_shapes_are_planned_without_their_files(self):
+        def plan(shape, memory, *flags):
+            result = run("plan", "--like", shape, "--device", "cuda", "--gpu-memory", memory, "--context", "32768",
+                         "--json", *flags)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(result.stdout)
+
+        large = plan("120b", str(80 * 10**9), "--sequences", "8")
+        self.assertLessEqual(large["gpu_bytes"], 80 * 10**9)
+        self.assertEqual(large["host_layers"], 0)
+        # 36 layers of 128 experts: gate, up and down of 2880 * 2880 at 17 bytes for 32 values.
+        self.assertGreaterEqual(large["bytes"]["experts"], 36 * 128 * 3 * 2880 * 2880 * 17 // 32)
+        small = plan("20b", str(16 * 10**9))
+        self.assertLessEqual(small["gpu_bytes"], 16 * 10**9)
+        self.assertEqual(small["host_layers"], 0)
+        unknown = run("plan", "--like", "7b")
+        self.assertEqual(unknown.returncode, 1)
+        self.assertIn("20b, 120b", unknown.stderr)
+
     def test_verify_passes(self):
         result = run("verify", "--model", MODEL, "--json", "-q")
         document = json.loads(result.stdout)
