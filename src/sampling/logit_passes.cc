@@ -5,6 +5,14 @@
 #include <bit>
 #include <cmath>
 
+// Compiled for wider vectors, too, and chosen when the program starts. The same operations in the same lanes: the same
+// bits. Sanitizers cannot be there yet when that choice is made.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#define GPTOSS_WIDER_VECTORS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define GPTOSS_WIDER_VECTORS
+#endif
+
 namespace gptoss {
 namespace {
 
@@ -15,7 +23,7 @@ constexpr float kLowestExponent = -87.0f;
 
 /// exp(x) for x in [-87, 0], without branches. With n = round(x / ln 2) and |r| <= ln(2) / 2, the Taylor polynomial of
 /// degree 7 leaves r^8 / 8! < 6e-9; rounding leaves a few units of 6e-8.
-inline float ExpNegative(float x) {
+[[gnu::always_inline]] inline float ExpNegative(float x) {
   constexpr float kRound = 12582912.0f;       // 1.5 * 2^23: adding it rounds to an integer
   constexpr float kLn2High = 0x1.62e4p-1f;    // few enough bits that n * kLn2High is exact
   constexpr float kLn2Low = 0x1.7f7d1cp-20f;  // ln 2 - kLn2High
@@ -36,7 +44,8 @@ inline float ExpNegative(float x) {
 }
 
 /// weights[i] = weight of src[i]. They must not overlap, or the loop would not vectorise.
-void BlockWeights(const float* src, size_t n, float max, float inverse_temperature, float* weights) {
+[[gnu::always_inline]] inline void BlockWeights(const float* src, size_t n, float max, float inverse_temperature,
+                                                float* weights) {
   for (size_t i = 0; i < n; ++i) {
     const float x = (src[i] - max) * inverse_temperature;
     // NaN and -inf fail the first comparison, +inf the second. Integer masks stand in place of conditions, which
@@ -47,7 +56,7 @@ void BlockWeights(const float* src, size_t n, float max, float inverse_temperatu
   }
 }
 
-double BlockSum(const float* w, size_t n) {
+[[gnu::always_inline]] inline double BlockSum(const float* w, size_t n) {
   std::array<double, 8> sums{};
   size_t i = 0;
   for (; i + sums.size() <= n; i += sums.size()) {
@@ -101,7 +110,7 @@ void KeepUntil(std::span<float> weights, double goal, Amount amount) {
 
 }  // namespace
 
-TokenLogit FindLargest(std::span<const float> logits) {
+GPTOSS_WIDER_VECTORS TokenLogit FindLargest(std::span<const float> logits) {
   constexpr size_t kBlock = 4096;
   TokenLogit best;
   size_t best_block = 0;
@@ -133,8 +142,8 @@ TokenLogit FindLargest(std::span<const float> logits) {
   return best;
 }
 
-double LogitsToWeights(std::span<const float> logits, float max, float inverse_temperature, std::span<float> weights,
-                       std::vector<double>* block_sums) {
+GPTOSS_WIDER_VECTORS double LogitsToWeights(std::span<const float> logits, float max, float inverse_temperature,
+                                            std::span<float> weights, std::vector<double>* block_sums) {
   std::array<float, kWeightBlock> block;
   block_sums->clear();
   double total = 0;
@@ -148,15 +157,23 @@ double LogitsToWeights(std::span<const float> logits, float max, float inverse_t
   return total;
 }
 
-double LogSumExp(std::span<const float> logits, float max) {
-  std::array<float, kWeightBlock> weights;
+GPTOSS_WIDER_VECTORS double SumWeights(std::span<const float> logits, float max, float inverse_temperature,
+                                       std::vector<double>* block_sums) {
+  std::array<float, kWeightBlock> block;
+  block_sums->clear();
   double total = 0;
   for (size_t begin = 0; begin < logits.size(); begin += kWeightBlock) {
     const size_t n = std::min(kWeightBlock, logits.size() - begin);
-    BlockWeights(logits.data() + begin, n, max, 1.0f, weights.data());
-    total += BlockSum(weights.data(), n);
+    BlockWeights(logits.data() + begin, n, max, inverse_temperature, block.data());
+    block_sums->push_back(BlockSum(block.data(), n));
+    total += block_sums->back();
   }
-  return static_cast<double>(max) + std::log(total);
+  return total;
+}
+
+double LogSumExp(std::span<const float> logits, float max) {
+  std::vector<double> sums;
+  return static_cast<double>(max) + std::log(SumWeights(logits, max, 1.0f, &sums));
 }
 
 void KeepHeaviest(std::span<float> weights, size_t count) {
@@ -177,24 +194,49 @@ double SumBlocks(std::span<const float> weights, std::vector<double>* block_sums
   return total;
 }
 
-int32_t FindInCdf(std::span<const float> weights, std::span<const double> block_sums, double target) {
-  double reached = 0;
+namespace {
+
+/// The block in which the running sum first exceeds `target`; `reached` becomes the sum of those before it.
+size_t FindBlock(std::span<const double> block_sums, double target, double* reached) {
   size_t block = 0;
   // The last block with any weight is where a target lands that rounding put at or past the total.
   size_t last = 0;
   for (size_t b = 0; b < block_sums.size(); ++b) {
     if (block_sums[b] > 0) last = b;
   }
-  while (block < last && reached + block_sums[block] <= target) reached += block_sums[block++];
-  const size_t end = std::min(weights.size(), (block + 1) * kWeightBlock);
-  int32_t found = 0;
-  for (size_t i = block * kWeightBlock; i < end; ++i) {
+  while (block < last && *reached + block_sums[block] <= target) *reached += block_sums[block++];
+  return block;
+}
+
+/// The same within a block.
+size_t FindInBlock(std::span<const float> weights, double target, double reached) {
+  size_t found = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
     if (!(weights[i] > 0)) continue;
-    found = static_cast<int32_t>(i);
+    found = i;
     reached += static_cast<double>(weights[i]);
     if (reached > target) break;
   }
   return found;
+}
+
+}  // namespace
+
+int32_t FindInCdf(std::span<const float> weights, std::span<const double> block_sums, double target) {
+  double reached = 0;
+  const size_t begin = FindBlock(block_sums, target, &reached) * kWeightBlock;
+  const size_t n = std::min(kWeightBlock, weights.size() - begin);
+  return static_cast<int32_t>(begin + FindInBlock(weights.subspan(begin, n), target, reached));
+}
+
+int32_t FindInCdf(std::span<const float> logits, float max, float inverse_temperature,
+                  std::span<const double> block_sums, double target) {
+  std::array<float, kWeightBlock> weights;
+  double reached = 0;
+  const size_t begin = FindBlock(block_sums, target, &reached) * kWeightBlock;
+  const size_t n = std::min(kWeightBlock, logits.size() - begin);
+  BlockWeights(logits.data() + begin, n, max, inverse_temperature, weights.data());
+  return static_cast<int32_t>(begin + FindInBlock(std::span(weights).first(n), target, reached));
 }
 
 }  // namespace gptoss

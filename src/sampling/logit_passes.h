@@ -31,6 +31,9 @@ inline constexpr size_t kWeightBlock = 256;
 double LogitsToWeights(std::span<const float> logits, float max, float inverse_temperature, std::span<float> weights,
                        std::vector<double>* block_sums);
 
+/// The same sums and total, of weights that are not kept.
+double SumWeights(std::span<const float> logits, float max, float inverse_temperature, std::vector<double>* block_sums);
+
 /// log(sum of exp(logit)) over the finite logits.
 double LogSumExp(std::span<const float> logits, float max);
 
@@ -44,5 +47,8 @@ double SumBlocks(std::span<const float> weights, std::vector<double>* block_sums
 
 /// Index of the token at which the running sum of the weights first exceeds `target` (in [0, total)).
 int32_t FindInCdf(std::span<const float> weights, std::span<const double> block_sums, double target);
+/// The same by what SumWeights was given and gave.
+int32_t FindInCdf(std::span<const float> logits, float max, float inverse_temperature,
+                  std::span<const double> block_sums, double target);
 
 }  // namespace gptoss

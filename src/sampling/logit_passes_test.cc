@@ -29,6 +29,23 @@ TEST(LogitPasses, WeightsAreExponentials) {
   EXPECT_DOUBLE_EQ(total, std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
+TEST(LogitPasses, WeightsThatAreNotKeptGiveTheSameTokens) {
+  std::vector<float> logits(1000), weights(1000);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>((i * 7919) % 1009) * 0.02f;
+  logits[17] = std::numeric_limits<float>::quiet_NaN();
+  const float max = FindLargest(logits).logit;
+  for (const float inverse_temperature : {0.1f, 1.0f, 3.0f}) {
+    std::vector<double> kept, sums;
+    const double total = LogitsToWeights(logits, max, inverse_temperature, weights, &kept);
+    EXPECT_EQ(SumWeights(logits, max, inverse_temperature, &sums), total);
+    EXPECT_EQ(sums, kept);
+    for (int i = 0; i <= 500; ++i) {
+      const double target = total * i / 500;
+      EXPECT_EQ(FindInCdf(logits, max, inverse_temperature, sums, target), FindInCdf(weights, kept, target)) << i;
+    }
+  }
+}
+
 TEST(LogitPasses, TargetsAtTheEdgesOfTheDistribution) {
   std::vector<float> weights(600, 0.0f);
   weights[3] = 1;

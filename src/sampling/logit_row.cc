@@ -74,12 +74,18 @@ Result<LogitSummary> HostLogits::Summarize(size_t count) {
 Result<TokenLogit> HostLogits::Draw(const DrawParams& params) {
   const TokenLogit largest = FindLargest(logits_);
   if (largest.id < 0) return largest;
+  const float inverse_temperature = InverseTemperature(params);
+  const bool top_k = params.top_k > 0 && static_cast<size_t>(params.top_k) < logits_.size();
+  const bool top_p = params.top_p < 1;
+  std::vector<double> sums;
+  if (!top_k && !top_p && params.min_p <= 0) {
+    const double all = SumWeights(logits_, largest.logit, inverse_temperature, &sums);
+    const int32_t id = FindInCdf(logits_, largest.logit, inverse_temperature, sums, params.uniform * all);
+    return TokenLogit{id, logits_[static_cast<size_t>(id)]};
+  }
   std::vector<float>& weights = *weights_;
   weights.resize(logits_.size());
-  std::vector<double> sums;
-  double total = LogitsToWeights(logits_, largest.logit, InverseTemperature(params), weights, &sums);
-  const bool top_k = params.top_k > 0 && static_cast<size_t>(params.top_k) < weights.size();
-  const bool top_p = params.top_p < 1;
+  double total = LogitsToWeights(logits_, largest.logit, inverse_temperature, weights, &sums);
   if (top_k) KeepHeaviest(weights, static_cast<size_t>(params.top_k));
   if (top_k && top_p) total = SumBlocks(weights, &sums);
   if (top_p) KeepMass(weights, params.top_p * total);
@@ -88,7 +94,7 @@ Result<TokenLogit> HostLogits::Draw(const DrawParams& params) {
     const float least = static_cast<float>(params.min_p);
     for (float& weight : weights) weight = weight >= least ? weight : 0.0f;
   }
-  if (top_k || top_p || params.min_p > 0) total = SumBlocks(weights, &sums);
+  total = SumBlocks(weights, &sums);
   const int32_t id = FindInCdf(weights, sums, params.uniform * total);
   return TokenLogit{id, logits_[static_cast<size_t>(id)]};
 }
