@@ -91,8 +91,9 @@ uint64_t ReservedBytes(const ModelConfig& c, const RunnerOptions& options, uint6
                         .brings_weights = brought_bytes > 0};
   const uint64_t logits = uint64_t{kLogitRows} * static_cast<uint64_t>(c.vocab_size) * sizeof(float) +
                           DeviceLogits::ScratchBytes(c.vocab_size);
+  const uint64_t counts = static_cast<uint64_t>(c.num_layers) * (static_cast<uint64_t>(c.num_experts) + 1) * 4;
   constexpr uint64_t kAlignment = 4096;  // of all allocations together
-  return PlanRunner(c, options).activation_bytes + scratch_bytes(shape) + brought_bytes + logits + kAlignment;
+  return PlanRunner(c, options).activation_bytes + scratch_bytes(shape) + brought_bytes + logits + counts + kAlignment;
 }
 
 Status ModelRunner::ReserveScratch() {

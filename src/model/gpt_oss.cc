@@ -7,6 +7,53 @@
 
 namespace gptoss {
 
+namespace {
+
+/// Experts with a row, by the offsets of one layer.
+int64_t DistinctExperts(std::span<const int32_t> offsets) {
+  int64_t distinct = 0;
+  for (size_t e = 0; e + 1 < offsets.size(); ++e) distinct += offsets[e + 1] > offsets[e] ? 1 : 0;
+  return distinct;
+}
+
+}  // namespace
+
+/// Counts the experts of all layers for a profiler. A device is asked once, at the end of the pass: a question in every
+/// layer would let it wait.
+class GptOss::ExpertCount {
+ public:
+  ExpertCount(ExecContext& context, const ModelConfig& c)
+      : device_(context.device()), counts_(context.profiler == nullptr ? nullptr : &context.profiler->counts()) {
+    if (counts_ == nullptr || device_.is_host()) return;
+    size_ = static_cast<size_t>(c.num_experts) + 1;
+    offsets_ = context.scratch.Allocate<int32_t>(static_cast<size_t>(c.num_layers) * size_);
+  }
+  ~ExpertCount() {
+    if (layers_ == 0) return;
+    std::vector<int32_t> offsets(layers_ * size_);
+    device_.Download(offsets.data(), offsets_, offsets.size() * sizeof(int32_t));
+    const std::span<const int32_t> all = offsets;
+    for (size_t i = 0; i < layers_; ++i) counts_->experts += DistinctExperts(all.subspan(i * size_, size_));
+  }
+  ExpertCount(const ExpertCount&) = delete;
+  ExpertCount& operator=(const ExpertCount&) = delete;
+
+  void Add(const Device& where, const Routing& routing) {
+    if (counts_ == nullptr) return;
+    if (where.is_host()) {
+      counts_->experts += DistinctExperts(routing.expert_offsets);
+      return;
+    }
+    device_.Copy(offsets_ + layers_++ * size_, routing.expert_offsets.data(), size_ * sizeof(int32_t));
+  }
+
+ private:
+  Device& device_;
+  PassCounts* counts_;
+  int32_t* offsets_ = nullptr;  // [layers_, size_], on the device
+  size_t layers_ = 0, size_ = 0;
+};
+
 /// Buffers of one forward pass, in the scratch arena. Where only a layer's second half is computed, there are none for
 /// attention.
 struct GptOss::Activations {
@@ -20,6 +67,8 @@ struct GptOss::Activations {
   float* router_logits;        // [n, E]
   float* h;                    // [n * k, I]
   Routing routing;
+  std::unique_ptr<BatchOnDevice> on_device;  // null where that is the host
+  ExpertCount* experts = nullptr;
 
   Activations(ScratchArena& scratch, const ModelConfig& c, int64_t rows, bool with_attention = true) : n(rows) {
     const int64_t choices = n * c.experts_per_token;
@@ -59,14 +108,6 @@ void CountBatch(const ModelConfig& c, const ForwardBatch& batch, PassCounts* cou
     const int64_t windowed = std::min<int64_t>(all, c.sliding_window - 1 + span.num_rows);
     counts->kv_positions += sliding_layers * windowed + (c.num_layers - sliding_layers) * all;
   }
-}
-
-int64_t DistinctExperts(Device& device, const Routing& routing) {
-  std::vector<int32_t> offsets(routing.expert_offsets.size());
-  device.Download(offsets.data(), routing.expert_offsets.data(), routing.expert_offsets.size_bytes());
-  int64_t distinct = 0;
-  for (int e = 0; e < routing.num_experts; ++e) distinct += offsets[e + 1] > offsets[e] ? 1 : 0;
-  return distinct;
 }
 
 /// Shows activations to a hook, by way of a copy where the host cannot read them.
@@ -115,12 +156,17 @@ void GptOss::Forward(ExecContext& context, const ForwardBatch& batch, const KvMe
   const ModelConfig& c = weights_.config;
   ScratchFrame frame(context.scratch);
   Activations a(context.scratch, c, batch.rows());
+  ExpertCount experts(context, c);
+  a.experts = &experts;
   if (context.profiler != nullptr) CountBatch(c, batch, &context.profiler->counts());
 
   {
     ProfileScope scope(context, "embedding");
     ops_.embed_lookup(context, {weights_.embedding, batch.tokens, a.x});
     PlaceAngles(context, rope_, batch.positions, a.cos, a.sin);
+    if (ops_.bring_batch != nullptr) {
+      a.on_device = ops_.bring_batch(context, {batch, c.num_heads, c.num_kv_heads, c.head_dim, kv.layer(0).dtype});
+    }
   }
   if (hook != nullptr) Show(context, hook, -1, Stage::kEmbedding, a.x, static_cast<size_t>(a.n) * c.hidden_size);
 
@@ -154,7 +200,8 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
   const ModelConfig& c = weights_.config;
   const LayerWeights& w = weights_.layers[n];
   const AdapterWeights::Layer adapter = AdapterOf(n, batch.adapters);
-  const KvGroupBatch& group = batch.kv[static_cast<int>(c.IsSliding(n) ? KvGroup::kSliding : KvGroup::kFull)];
+  const KvGroup kv_group = c.IsSliding(n) ? KvGroup::kSliding : KvGroup::kFull;
+  const KvGroupBatch& group = batch.kv[static_cast<int>(kv_group)];
   {
     ProfileScope scope(context, "norm");
     ops_.rms_norm(context, {a.x, w.attn_norm, c.rms_eps, a.n, c.hidden_size, a.normed});
@@ -162,12 +209,12 @@ void GptOss::AttentionBlock(ExecContext& context, const ForwardBatch& batch, int
   {
     ProfileScope scope(context, "qkv");
     ops_.qkv_rope(context, {a.normed, a.n, w.qkv, w.qkv_bias, c.num_heads, c.num_kv_heads, c.head_dim, a.cos, a.sin,
-                            group.slots, kv.layer(n), a.q, adapter.qkv});
+                            group.slots, kv.layer(n), a.q, adapter.qkv, a.on_device.get(), kv_group});
   }
   {
     ProfileScope scope(context, "attention");
     ops_.attention(context, {a.q, c.num_heads, c.num_kv_heads, c.head_dim, batch.sequences, &group, kv.layer(n),
-                             c.IsSliding(n) ? c.sliding_window : 0, w.sinks, a.attention});
+                             c.IsSliding(n) ? c.sliding_window : 0, w.sinks, a.attention, a.on_device.get(), kv_group});
   }
   {
     ProfileScope scope(context, "out");
@@ -194,7 +241,7 @@ void GptOss::MlpBlock(ExecContext& context, const Ops& ops, const LayerWeights& 
     ProfileScope scope(context, "router");
     ops.router(context, {a.normed, w.router, w.router_bias, a.router_logits, &a.routing, adapter.router});
   }
-  if (context.profiler != nullptr) context.profiler->counts().experts += DistinctExperts(context.device(), a.routing);
+  a.experts->Add(context.device(), a.routing);
   {
     ProfileScope scope(context, "gate_up");
     ops.moe_gate_up(context, {a.normed, w.gate_up, w.gate_up_bias, c.swiglu_limit, &a.routing, a.h, adapter.gate_up});
@@ -219,6 +266,7 @@ void GptOss::MlpBlockOnHost(ExecContext& context, const ForwardBatch& batch, int
   ScratchFrame frame(*context.host_scratch);
   ExecContext host{context.pool, *context.host_scratch, context.profiler};
   Activations there(*context.host_scratch, weights_.config, a.n, /*with_attention=*/false);
+  there.experts = a.experts;
   const size_t bytes = static_cast<size_t>(a.n) * weights_.config.hidden_size * sizeof(float);
   {
     ProfileScope scope(context, "transfer");

@@ -65,6 +65,7 @@ class GptOss {
                std::span<const uint32_t> adapters = {}) const;
 
  private:
+  class ExpertCount;
   struct Activations;
   void AttentionBlock(ExecContext& context, const ForwardBatch& batch, int n, const KvMemory& kv, Activations& a,
                       ActivationHook* hook) const;

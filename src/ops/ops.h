@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
@@ -49,6 +50,19 @@ struct LowRankUpdate {
   bool any() const { return a.rows > 0; }
 };
 inline constexpr int64_t kRankStep = 32;
+
+/// What a backend keeps of a batch in its device's memory for all layers of a pass (Ops::bring_batch). Ops that are
+/// given none bring what they need themselves.
+class BatchOnDevice {
+ public:
+  virtual ~BatchOnDevice() = default;
+};
+
+struct BringBatchArgs {
+  const ForwardBatch& batch;
+  int num_heads, num_kv_heads, head_dim;
+  DType kv_dtype;
+};
 
 struct EmbedLookupArgs {
   WeightMatrix table;               // [V, H]
@@ -98,6 +112,8 @@ struct QkvRopeArgs {
   KvLayer kv;                      // out
   float* q;                        // out [n, heads * head_dim], after rotation
   LowRankUpdate adapter = {};
+  const BatchOnDevice* on_device = nullptr;
+  KvGroup kv_group = KvGroup::kSliding;  // whose slots these are, with on_device
 };
 
 /// Softmax attention with one sink logit per query head: the sink takes part in the softmax and has no value. Scores
@@ -111,6 +127,8 @@ struct AttentionArgs {
   int window;          // 0: all earlier positions; else only keys with query_pos - key_pos < window
   const float* sinks;  // [heads], not scaled
   float* out;          // out [n, heads * head_dim]
+  const BatchOnDevice* on_device = nullptr;
+  KvGroup kv_group = KvGroup::kSliding;  // whose block tables these are, with on_device
 };
 
 /// Which experts each token goes to, and the rows regrouped by expert. Filled by the router.
@@ -210,7 +228,9 @@ struct Ops {
   void (*router)(ExecContext&, const RouterArgs&) = nullptr;
   void (*moe_gate_up)(ExecContext&, const MoeGateUpArgs&) = nullptr;
   void (*moe_down)(ExecContext&, const MoeDownArgs&) = nullptr;
-  void (*bring_weights)(ExecContext&, const BringWeightsArgs&) = nullptr;  // null where memory is the host's
+  // Both null where memory is the host's. The batch's memory is scratch, taken by the caller's frame.
+  void (*bring_weights)(ExecContext&, const BringWeightsArgs&) = nullptr;
+  std::unique_ptr<BatchOnDevice> (*bring_batch)(ExecContext&, const BringBatchArgs&) = nullptr;
 };
 
 /// The plain implementation: float, one thread, any dtype. Never optimised.

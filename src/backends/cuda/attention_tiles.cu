@@ -212,14 +212,14 @@ __global__ void TiledAttentionKernel(AttentionArguments a, const AttentionTile* 
 
 }  // namespace
 
-bool TiledAttentionTakes(const AttentionArgs& args) {
-  return args.kv.dtype == DType::kBF16 && args.head_dim % 16 == 0 && args.head_dim <= kMaxHeadDim;
+bool TiledAttentionTakes(DType kv_dtype, int head_dim) {
+  return kv_dtype == DType::kBF16 && head_dim % 16 == 0 && head_dim <= kMaxHeadDim;
 }
 
 void TiledAttention(Stream stream, const AttentionArgs& args, const RowPlaces& places, const AttentionTile* tiles,
                     int64_t count) {
   if (count == 0) return;
-  GPTOSS_CHECK(TiledAttentionTakes(args) && args.num_heads % args.num_kv_heads == 0);
+  GPTOSS_CHECK(TiledAttentionTakes(args.kv.dtype, args.head_dim) && args.num_heads % args.num_kv_heads == 0);
   const AttentionArguments a = ArgumentsOf(args, places);
   const dim3 grid{static_cast<unsigned>(count), static_cast<unsigned>(args.num_kv_heads), 1};
   if (args.head_dim <= 64) {

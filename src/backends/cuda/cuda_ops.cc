@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "backends/cuda/cuda_batch.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/scratch_plan.h"
 #include "backends/cuda/upload.h"
@@ -74,7 +75,9 @@ void Linear(ExecContext& context, const LinearArgs& args) {
 template <bool kExact>
 void QkvRope(ExecContext& context, const QkvRopeArgs& args) {
   const ScratchFrame frame(context.scratch);
-  const int32_t* slots = ToDevice(context, args.slots);
+  const int32_t* slots = args.on_device == nullptr
+                             ? ToDevice(context, args.slots)
+                             : static_cast<const CudaBatch*>(args.on_device)->slots(args.kv_group);
   if (!args.adapter.any() && !TakesTensorCores<kExact>(args.weight, args.n)) {
     return FewRows(StreamOf(context), {.x = args.x,
                                        .n = args.n,
@@ -90,47 +93,30 @@ void QkvRope(ExecContext& context, const QkvRopeArgs& args) {
   RopeAppend(StreamOf(context), args, slots, qkv);
 }
 
-/// A batch as attention sees it.
-struct AttentionPlan {
-  std::vector<int32_t> sequences, positions;  // [rows]
-  std::vector<AttentionTile> tiles;           // of sequences with many rows
-  std::vector<int32_t> rows;                  // all others
-  int longest = 0;                            // of the sequences of `rows`
-};
-
-AttentionPlan PlanAttention(const AttentionArgs& args, bool takes_tiles) {
-  AttentionPlan plan;
-  const int group = args.num_heads / args.num_kv_heads;
-  for (size_t s = 0; s < args.sequences.size(); ++s) {
-    const SequenceSpan& span = args.sequences[s];
-    const int end_row = span.first_row + span.num_rows;
-    GPTOSS_CHECK(span.first_row == static_cast<int>(plan.positions.size()));
-    const bool tiled = takes_tiles && span.num_rows > kFewRows;
-    for (int row = span.first_row; row < end_row; ++row) {
-      plan.sequences.push_back(static_cast<int32_t>(s));
-      plan.positions.push_back(span.first_position + row - span.first_row);
-      if (!tiled) plan.rows.push_back(row);
-    }
-    if (!tiled) plan.longest = std::max(plan.longest, span.first_position + span.num_rows);
-    for (int i = span.first_row * group; tiled && i < end_row * group; i += kTileVectors) {
-      plan.tiles.push_back({i, std::min(i + kTileVectors, end_row * group)});
-    }
-  }
-  return plan;
+template <bool kExact>
+std::unique_ptr<BatchOnDevice> BringBatch(ExecContext& context, const BringBatchArgs& args) {
+  const ForwardBatch& batch = args.batch;
+  return std::make_unique<CudaBatch>(context, batch.sequences, std::array{&batch.kv[0], &batch.kv[1]},
+                                     args.num_heads / args.num_kv_heads,
+                                     !kExact && TiledAttentionTakes(args.kv_dtype, args.head_dim));
 }
 
 template <bool kExact>
 void Attend(ExecContext& context, const AttentionArgs& args) {
   const ScratchFrame frame(context.scratch);
-  const AttentionPlan plan = PlanAttention(args, !kExact && TiledAttentionTakes(args));
-  const auto on_device = [&](const auto& values) { return ToDevice(context, std::span(values)); };
-  const RowPlaces places{on_device(plan.sequences), on_device(plan.positions), on_device(args.group->block_tables),
-                         args.group->blocks_per_sequence};
-  const auto n = static_cast<int64_t>(plan.rows.size());
-  const int32_t* rows = n == std::ssize(plan.positions) ? nullptr : on_device(plan.rows);
-  float* scratch = context.scratch.Allocate<float>(static_cast<size_t>(AttentionScratch(args, n, plan.longest)));
-  Attention(StreamOf(context), args, places, rows, n, plan.longest, scratch);
-  TiledAttention(StreamOf(context), args, places, on_device(plan.tiles), std::ssize(plan.tiles));
+  std::unique_ptr<CudaBatch> brought;
+  const auto* batch = static_cast<const CudaBatch*>(args.on_device);
+  if (batch == nullptr) {
+    std::array<const KvGroupBatch*, kNumKvGroups> kv = {};
+    kv[static_cast<size_t>(args.kv_group)] = args.group;
+    brought = std::make_unique<CudaBatch>(context, args.sequences, kv, args.num_heads / args.num_kv_heads,
+                                          !kExact && TiledAttentionTakes(args.kv.dtype, args.head_dim));
+    batch = brought.get();
+  }
+  const AttentionPlaces& a = batch->attention(args.kv_group);
+  float* scratch = context.scratch.Allocate<float>(static_cast<size_t>(AttentionScratch(args, a.num_rows, a.longest)));
+  Attention(StreamOf(context), args, a.places, a.rows, a.num_rows, a.longest, scratch);
+  TiledAttention(StreamOf(context), args, a.places, a.tiles, a.num_tiles);
 }
 
 /// In float: a choice of experts must not hang on the rounding of activations.
@@ -234,7 +220,8 @@ constexpr Ops MakeOps(std::string_view name) {
           .router = Choose,
           .moe_gate_up = MoeGateUp<kExact>,
           .moe_down = MoeDown<kExact>,
-          .bring_weights = BringWeights};
+          .bring_weights = BringWeights,
+          .bring_batch = BringBatch<kExact>};
 }
 
 constexpr Ops kFastOps = MakeOps<false>("cuda"), kExactOps = MakeOps<true>("cuda-exact");

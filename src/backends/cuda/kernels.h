@@ -91,7 +91,7 @@ struct AttentionTile {
 /// Attention's in rounding.
 void TiledAttention(Stream stream, const AttentionArgs& args, const RowPlaces& places, const AttentionTile* tiles,
                     int64_t count);
-bool TiledAttentionTakes(const AttentionArgs& args);
+bool TiledAttentionTakes(DType kv_dtype, int head_dim);
 
 /// Rows that lie side by side in groups of kRowGroup (tensor/weight_layout.h), as codes or scales of `unit` bytes (1, 2
 /// or 4), one after the other: out [rows, units] from grouped [rows / kRowGroup, units, kRowGroup].
