@@ -31,18 +31,18 @@ Doubles Absolute(Doubles values) {
 }
 DoubleMatrix Matrix(const Doubles& values, int64_t rows, int64_t cols) { return {rows, cols, values.data()}; }
 
-/// Targets whose products round their operands to BF16.
-constexpr std::string_view kRounding[] = {"avx512bf16", "amx"};
-
-/// Those whose products are in float. Targets that only extend another one train with its kernels.
-std::vector<std::string> Targets() {
+/// Targets of this machine whose products round their operands to BF16, or those whose products are in float. Targets
+/// that only extend another one train with its kernels.
+std::vector<std::string> TargetsThat(bool round) {
   std::vector<std::string> names;
   for (const CpuTarget& target : ListCpuTargets()) {
-    if (!target.available || std::ranges::count(kRounding, target.name) > 0) continue;
-    if ((*CpuTrainingOps(target.name))->name == target.name) names.push_back(target.name);
+    if (!target.available) continue;
+    const TrainingOps<float>& ops = **CpuTrainingOps(target.name);
+    if (ops.name == target.name && ops.rounds_products == round) names.push_back(target.name);
   }
   return names;
 }
+std::vector<std::string> Targets() { return TargetsThat(/*round=*/false); }
 
 constexpr std::string_view kEmulated = "emulated_amx_on_";
 
@@ -52,9 +52,7 @@ std::vector<std::string> TargetsOfProducts() {
   for (const std::string& name : Targets()) {
     if (cpu::EmulatedAmxTrainingOps(name) != nullptr) names.push_back(std::string(kEmulated) + name);
   }
-  for (const std::string_view name : kRounding) {
-    if (CpuTrainingOps(std::string(name)).ok()) names.emplace_back(name);
-  }
+  for (const std::string& name : TargetsThat(/*round=*/true)) names.push_back(name);
   return names;
 }
 
@@ -95,7 +93,7 @@ class TrainingProducts : public TrainingKernels {
  protected:
   /// Of a product whose operands are rounded: 2^-8 each in BF16. `exact` says that one of them is in BF16 already.
   double Rounding(bool exact) const {
-    if (!GetParam().starts_with(kEmulated) && std::ranges::count(kRounding, GetParam()) == 0) return 0.0;
+    if (!ops().rounds_products) return 0.0;
     return exact ? 0x1.0p-8 : 0x1.01p-7;
   }
   /// The table with the same instructions but those that round.

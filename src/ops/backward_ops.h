@@ -273,6 +273,8 @@ struct CrossEntropyArgs {
 template <typename T>
 struct TrainingOps {
   std::string_view name;  // e.g. "reference"
+  /// Products round both operands to BF16, and sum in float.
+  bool rounds_products = false;
   void (*embed)(ExecContext&, const EmbedTrainArgs<T>&) = nullptr;
   void (*rms_norm)(ExecContext&, const RmsNormTrainArgs<T>&) = nullptr;
   void (*linear)(ExecContext&, const LinearTrainArgs<T>&) = nullptr;

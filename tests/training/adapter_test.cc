@@ -136,7 +136,6 @@ TEST_F(Adapters, KernelsOfEveryTargetGiveTheGradientsOfThePlainOps) {
     if (!target.available) continue;
     const auto ops = CpuTrainingOps(target.name);
     ASSERT_TRUE(ops.ok());
-    const bool rounds = (*ops)->name == "amx" || (*ops)->name == "avx512bf16";
     const std::vector<float> got = run(float{}, **ops, 0);
     EXPECT_EQ(got, run(float{}, **ops, uint64_t{1} << 30)) << "kept activations change the result";
     for (const FlatTensor& tensor : adapter.tensors()) {
@@ -148,7 +147,8 @@ TEST_F(Adapters, KernelsOfEveryTargetGiveTheGradientsOfThePlainOps) {
       // Two layers, each some ten operations deep, with sums of at most 264 products that add up as random walks:
       // 20 * sqrt(264) * 2^-24 is 2e-5; the rest is for the condition of softmax and norms. Where both operands of each
       // of those products are rounded to BF16, that alone is sqrt(2 * 20) * 2^-9 = 1.2e-2; three times that.
-      EXPECT_LE(std::sqrt(error / norm), rounds ? 3.7e-2 : 2e-4) << target.name << " " << tensor.spec.name;
+      EXPECT_LE(std::sqrt(error / norm), (*ops)->rounds_products ? 3.7e-2 : 2e-4)
+          << target.name << " " << tensor.spec.name;
     }
   }
 }

@@ -59,6 +59,7 @@ struct BiasGradientArgs {
 
 /// One target's kernels of training.
 struct TrainingKernels {
+  bool rounds_products = false;                                // TrainingOps::rounds_products
   void (*embed_lookup)(ExecContext&, const EmbedLookupArgs&);  // those of inference
   void (*rms_norm)(ExecContext&, const RmsNormArgs&);
   void (*forward)(ExecContext&, const TrainForwardArgs&);

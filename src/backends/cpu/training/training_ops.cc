@@ -268,6 +268,7 @@ template <const TrainingKernels& kTrain>
 constexpr TrainingOps<float> MakeTrainingOps(std::string_view name) {
   return {
       .name = name,
+      .rounds_products = kTrain.rounds_products,
       .embed = GPTOSS_CPU_TIMED(EmbedTrainArgs, Embed<kTrain>, "embedding"),
       .rms_norm = GPTOSS_CPU_TIMED(RmsNormTrainArgs, RmsNorm<kTrain>, "norms"),
       .linear = GPTOSS_CPU_TIMED(LinearTrainArgs, Linear<kTrain>, "attention out"),
@@ -327,9 +328,11 @@ GPTOSS_CPU_TRAINING_TARGET(N_AVX2, "avx2")
 GPTOSS_CPU_TRAINING_TARGET(N_AVX3, "avx512")
 #endif
 
+/// The same with products of BF16.
 constexpr TrainingKernels WithProducts(TrainingKernels kernels, void (*forward)(ExecContext&, const TrainForwardArgs&),
                                        void (*input_gradient)(ExecContext&, const InputGradientArgs&),
                                        void (*weight_gradient)(ExecContext&, const WeightGradientArgs&)) {
+  kernels.rounds_products = true;
   kernels.forward = forward;
   kernels.input_gradient = input_gradient;
   kernels.weight_gradient = weight_gradient;
