@@ -96,6 +96,26 @@ class Items(unittest.TestCase):
                 calls += 1
         self.assertGreater(calls, 100)
 
+    def test_a_thought_finds_the_function_that_is_called_among_all_that_are_declared(self):
+        found = {True: 0, False: 0}
+        for one in items(3000):
+            if one.family != "functions" or not one.thoughts[0]:
+                continue
+            names = [f["name"] for f in one.developer["tools"]["functions"]["tools"]]
+            end = one.calls[0].recipient.removeprefix("functions.") + " fits" if one.calls else "None fits"
+            self.assertTrue(one.thoughts[0].endswith(end), one.thoughts)
+            for thought in one.thoughts[1:]:
+                self.assertIn(f"Functions: {', '.join(names)}. {end}", thought)
+            found[bool(one.calls)] += 1
+        self.assertGreater(min(found.values()), 20)
+
+    def test_every_capital_begins_a_question_that_is_trained(self):
+        rng = random.Random(1)
+        asked = [language.places(rng) for _ in range(2000)]
+        self.assertFalse(any(map(item.is_held_out, asked)))
+        for country, capital, *_ in language.COUNTRIES:
+            self.assertTrue(any(one.question.startswith(capital) and one.answer == country for one in asked), capital)
+
     def test_text_is_ascii_and_no_thought_names_a_marker(self):
         for one in items(3000):
             text = json.dumps([one.question, one.answer, one.thoughts, one.developer])

@@ -147,6 +147,16 @@ def facts(rng):
     return Item("facts", question, question, answer, same(known), always_trained=question.first)
 
 
+def places(rng):
+    """Capitals that begin a question, where they are other tokens than after a space. For training alone: among the
+    wordings of facts only one begins so, and where that is held out the token would never be read."""
+    country, capital, _, _ = rng.choice(COUNTRIES)
+    question = rng.choice(["{}: which country has this capital?", "{} is the capital of what?",
+                           "{} is a capital. Of which country?"]).format(capital)
+    return Item("places", question, question, country, same(f"{capital} is the capital of {country}"),
+                always_trained=True)
+
+
 def base_question(rng):
     """Something short for an instruction to work on, and never held out itself: (question, answer, what is known)."""
     if rng.random() < 0.75:

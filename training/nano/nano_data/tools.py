@@ -23,10 +23,10 @@ def person(rng):
 
 
 class Tool:
-    """A function: its possible names, its parameters with their possible names and types, and its uses."""
+    """A function: what it is for, its possible names, its parameters with their possible names and types, its uses."""
 
-    def __init__(self, names, description, parameters, use):
-        self.names, self.description, self.parameters, self.use = names, description, parameters, use
+    def __init__(self, topic, names, description, parameters, use):
+        self.topic, self.names, self.description, self.parameters, self.use = topic, names, description, parameters, use
 
     def declare(self, rng):
         name = rng.choice(self.names)
@@ -128,31 +128,31 @@ def use_order(rng):
 
 TEXT, NUMBER = "string", "integer"
 TOOLS = [
-    Tool(["get_weather", "get_current_weather", "weather", "lookup_weather"],
+    Tool("weather", ["get_weather", "get_current_weather", "weather", "lookup_weather"],
          ["Gets the weather of a place.", "Current weather.", "Get the current weather in a given location"],
          [(["location", "city", "place"], TEXT, "Name of the city")], use_weather),
-    Tool(["get_time", "current_time", "lookup_time"], ["Tells the time in a city.", "Current local time."],
+    Tool("time", ["get_time", "current_time", "lookup_time"], ["Tells the time in a city.", "Current local time."],
          [(["city", "location", "place"], TEXT, "Name of the city")], use_time),
-    Tool(["send_message", "send_text", "message"], ["Sends a message to a person.", "Sends a text."],
+    Tool("message", ["send_message", "send_text", "message"], ["Sends a message to a person.", "Sends a text."],
          [(["to", "recipient", "person"], TEXT, "Who gets it"), (["text", "message", "body"], TEXT, "What it says")],
          use_message),
-    Tool(["set_timer", "start_timer", "timer"], ["Starts a timer.", "Sets a timer in minutes."],
+    Tool("timer", ["set_timer", "start_timer", "timer"], ["Starts a timer.", "Sets a timer in minutes."],
          [(["minutes", "duration", "time"], NUMBER, "Minutes")], use_timer),
-    Tool(["get_price", "lookup_price", "price"], ["Price of a product.", "Looks up what something costs."],
+    Tool("price", ["get_price", "lookup_price", "price"], ["Price of a product.", "Looks up what something costs."],
          [(["product", "item", "name"], TEXT, "Name of the product")], use_price),
-    Tool(["convert_currency", "exchange", "convert_money"], ["Converts money.", "Converts between currencies."],
+    Tool("money", ["convert_currency", "exchange", "convert_money"], ["Converts money.", "Converts between currencies."],
          [(["amount", "value"], NUMBER, None), (["source", "from"], TEXT, None), (["target", "to"], TEXT, None)],
          use_currency),
-    Tool(["set_light", "switch_light", "light"], ["Switches a light.", "Turns a light on or off."],
+    Tool("light", ["set_light", "switch_light", "light"], ["Switches a light.", "Turns a light on or off."],
          [(["room", "place"], TEXT, None), (["on", "state"], "boolean", None)], use_light),
-    Tool(["play_song", "play_music", "play"], ["Plays a song.", "Plays music."],
+    Tool("song", ["play_song", "play_music", "play"], ["Plays a song.", "Plays music."],
          [(["title", "song", "name"], TEXT, "Name of the song")], use_song),
-    Tool(["add_event", "create_event", "schedule"], ["Adds an event to the calendar.", "Creates a calendar entry."],
+    Tool("event", ["add_event", "create_event", "schedule"], ["Adds an event to the calendar.", "Creates a calendar entry."],
          [(["title", "event", "name"], TEXT, None), (["date", "day"], TEXT, "As YYYY-MM-DD")], use_event),
-    Tool(["get_distance", "distance", "lookup_distance"], ["Distance between two cities.", "How far cities are apart."],
+    Tool("distance", ["get_distance", "distance", "lookup_distance"], ["Distance between two cities.", "How far cities are apart."],
          [(["from", "start", "origin"], TEXT, None), (["to", "end", "destination"], TEXT, None)], use_distance),
-    Tool(["roll_die", "roll_dice", "random_number"], ["Rolls a die.", "Gives a random number from 1 to 6."], [], use_dice),
-    Tool(["get_order", "lookup_order", "order_status"], ["Status of an order.", "Looks up an order."],
+    Tool("die", ["roll_die", "roll_dice", "random_number"], ["Rolls a die.", "Gives a random number from 1 to 6."], [], use_dice),
+    Tool("order", ["get_order", "lookup_order", "order_status"], ["Status of an order.", "Looks up an order."],
          [(["id", "order", "number"], NUMBER, None)], use_order),
 ]
 
@@ -172,8 +172,8 @@ def functions(rng):
     if kind < 0.24:  # none fits
         other = rng.choice([t for t in TOOLS if t not in tools])
         question = other.use(rng)[0]
-        return Item("functions", f"missing {question}", question, NO_TOOL,
-                    ("No function fits", "No function fits", "I look for a function. No function fits"), developer=developer)
+        return Item("functions", f"missing {question}", question, NO_TOOL, search(other.topic, declared, "None fits"),
+                    developer=developer)
     tool, (schema, keys) = tools[chosen], declared[chosen]
     name = schema["name"]
     question, values, result, answer = tool.use(rng)
@@ -184,12 +184,19 @@ def functions(rng):
             question = f"What is the weather in {values[0]} and in {second[1][0]}?"
             calls.append(Call(f"functions.{name}", write_result(rng, second[2]), dict(zip(keys, second[1]))))
             answer = f"{answer} {second[3]}"
-    high = f"I look for a function. {name} fits"
+    low, medium, high = search(tool.topic, declared, f"{name} fits")
     if keys:
         high += ". Arguments: " + ", ".join(f"{k} is {spoken(v)}" for k, v in zip(keys, values))
     # The results belong to the key: it is the whole exchange that is new.
     key = f"{name} {' '.join(keys)} {question}"
-    return Item("functions", key, question, answer, (f"Call {name}", f"Call {name}", high), developer=developer, calls=calls)
+    return Item("functions", key, question, answer, (low, medium, high), developer=developer, calls=calls)
+
+
+def search(topic, declared, found):
+    """Thoughts that find a function: what it is for comes first, then what there is, so that each word is a small step."""
+    names = ", ".join(schema["name"] for schema, _ in declared)
+    return (f"For the {topic}: {found}", f"For the {topic}. Functions: {names}. {found}",
+            f"I look for a function for the {topic}. Functions: {names}. {found}")
 
 
 def spoken(value):
