@@ -17,6 +17,7 @@ struct AttentionPlan {
   std::vector<int32_t> rows;  // those that are in no tile
   int longest = 0;            // positions of the longest sequence of `rows`
 };
+/// `group`: query heads that share a key/value head.
 AttentionPlan PlanAttention(std::span<const SequenceSpan> sequences, int group, bool takes_tiles);
 
 /// The same on the device, with the block tables of one group of layers.
@@ -31,7 +32,8 @@ struct AttentionPlaces {
 
 class CudaBatch : public BatchOnDevice {
  public:
-  /// Groups of layers that `batch` says nothing of are left out. `takes_tiles` as in PlanAttention.
+  /// Groups of layers whose `kv` is null are left out. `group` query heads share a key/value head; `takes_tiles` as in
+  /// PlanAttention.
   CudaBatch(ExecContext& context, std::span<const SequenceSpan> sequences,
             const std::array<const KvGroupBatch*, kNumKvGroups>& kv, int group, bool takes_tiles);
 
