@@ -39,15 +39,20 @@ Status DeviceLogits::Forbid(std::span<const uint64_t> mask) {
   return {};
 }
 
-Result<TokenLogit> DeviceLogits::Largest() {
-  if (brought()) return on_host_.Largest();
+template <class Op>
+Result<TokenLogit> DeviceLogits::Fetch(const Op& op) {
   const ScratchFrame frame(context_.scratch);
-  LogitKey* largest = context_.scratch.Allocate<LogitKey>(1);
-  ops_.largest(context_, row_, vocab(), largest);
+  LogitKey* on_device = context_.scratch.Allocate<LogitKey>(1);
+  op(on_device);
   LogitKey key = 0;
-  context_.device().Download(&key, largest, sizeof(key));
+  context_.device().Download(&key, on_device, sizeof(key));
   GPTOSS_RETURN_IF_ERROR(context_.device().Wait());
   return TokenOf(key);
+}
+
+Result<TokenLogit> DeviceLogits::Largest() {
+  if (brought()) return on_host_.Largest();
+  return Fetch([&](LogitKey* key) { ops_.largest(context_, row_, vocab(), key); });
 }
 
 Result<DeviceLogits::Likely> DeviceLogits::FindLikeliest(float inverse_temperature, size_t count) {
@@ -78,20 +83,13 @@ Result<LogitSummary> DeviceLogits::Summarize(size_t count) {
                       std::move(likely.likeliest)};
 }
 
-Result<TokenLogit> DeviceLogits::DrawFromAll(const DrawParams& params) {
-  const ScratchFrame frame(context_.scratch);
-  LogitKey* drawn = context_.scratch.Allocate<LogitKey>(1);
-  ops_.draw(context_, row_, vocab(), InverseTemperature(params), params.uniform, drawn);
-  LogitKey key = 0;
-  context_.device().Download(&key, drawn, sizeof(key));
-  GPTOSS_RETURN_IF_ERROR(context_.device().Wait());
-  return TokenOf(key);
-}
-
 Result<TokenLogit> DeviceLogits::Draw(const DrawParams& params) {
   if (brought()) return on_host_.Draw(params);
   const bool top_k = params.top_k > 0 && static_cast<size_t>(params.top_k) < vocab_;
-  if (!top_k && params.top_p >= 1 && params.min_p <= 0) return DrawFromAll(params);
+  if (!top_k && params.top_p >= 1 && params.min_p <= 0) {
+    return Fetch(
+        [&](LogitKey* key) { ops_.draw(context_, row_, vocab(), InverseTemperature(params), params.uniform, key); });
+  }
   if (!top_k || static_cast<size_t>(params.top_k) <= kMostLikeliest) {
     const size_t count = top_k ? static_cast<size_t>(params.top_k) : std::min(kMostLikeliest, vocab_);
     GPTOSS_ASSIGN_OR_RETURN(const Likely likely, FindLikeliest(InverseTemperature(params), count));

@@ -45,7 +45,9 @@ class DeviceLogits : public LogitRow {
     std::vector<TokenLogit> likeliest;
   };
   Result<Likely> FindLikeliest(float inverse_temperature, size_t count);
-  Result<TokenLogit> DrawFromAll(const DrawParams& params);
+  /// The token of the key that op(key on the device) writes.
+  template <class Op>
+  Result<TokenLogit> Fetch(const Op& op);
 
   ExecContext& context_;
   const LogitOps& ops_;

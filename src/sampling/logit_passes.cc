@@ -142,33 +142,30 @@ GPTOSS_WIDER_VECTORS TokenLogit FindLargest(std::span<const float> logits) {
   return best;
 }
 
-GPTOSS_WIDER_VECTORS double LogitsToWeights(std::span<const float> logits, float max, float inverse_temperature,
-                                            std::span<float> weights, std::vector<double>* block_sums) {
+/// LogitsToWeights, and where `weights` is null SumWeights.
+[[gnu::always_inline]] inline double Weigh(std::span<const float> logits, float max, float inverse_temperature,
+                                           float* weights, std::vector<double>* block_sums) {
   std::array<float, kWeightBlock> block;
   block_sums->clear();
   double total = 0;
   for (size_t begin = 0; begin < logits.size(); begin += kWeightBlock) {
     const size_t n = std::min(kWeightBlock, logits.size() - begin);
     BlockWeights(logits.data() + begin, n, max, inverse_temperature, block.data());
-    std::copy_n(block.data(), n, weights.data() + begin);
+    if (weights != nullptr) std::copy_n(block.data(), n, weights + begin);
     block_sums->push_back(BlockSum(block.data(), n));
     total += block_sums->back();
   }
   return total;
 }
 
+GPTOSS_WIDER_VECTORS double LogitsToWeights(std::span<const float> logits, float max, float inverse_temperature,
+                                            std::span<float> weights, std::vector<double>* block_sums) {
+  return Weigh(logits, max, inverse_temperature, weights.data(), block_sums);
+}
+
 GPTOSS_WIDER_VECTORS double SumWeights(std::span<const float> logits, float max, float inverse_temperature,
                                        std::vector<double>* block_sums) {
-  std::array<float, kWeightBlock> block;
-  block_sums->clear();
-  double total = 0;
-  for (size_t begin = 0; begin < logits.size(); begin += kWeightBlock) {
-    const size_t n = std::min(kWeightBlock, logits.size() - begin);
-    BlockWeights(logits.data() + begin, n, max, inverse_temperature, block.data());
-    block_sums->push_back(BlockSum(block.data(), n));
-    total += block_sums->back();
-  }
-  return total;
+  return Weigh(logits, max, inverse_temperature, nullptr, block_sums);
 }
 
 double LogSumExp(std::span<const float> logits, float max) {

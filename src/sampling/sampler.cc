@@ -77,10 +77,16 @@ void Sampler::SetPrompt(std::span<const int32_t> tokens) {
 
 void Sampler::Accept(int32_t token) { ++output_counts_[token]; }
 
+Sampler::Sampler(SamplingParams params) : params_(std::move(params)) {
+  for (const auto& [id, bias] : params_.logit_bias) biased_.push_back(id);
+  std::ranges::sort(biased_);
+  biased_.erase(std::unique(biased_.begin(), biased_.end()), biased_.end());
+}
+
 float Sampler::Penalized(int32_t id, float logit) const {
   const auto output = output_counts_.find(id);
   const int count = output == output_counts_.end() ? 0 : output->second;
-  if (params_.repetition_penalty != 1.0 && (count > 0 || prompt_tokens_.contains(id))) {
+  if (params_.repetition_penalty != 1.0) {
     const auto value = static_cast<double>(logit);
     logit = static_cast<float>(value > 0 ? value / params_.repetition_penalty : value * params_.repetition_penalty);
   }
@@ -88,31 +94,40 @@ float Sampler::Penalized(int32_t id, float logit) const {
     logit =
         static_cast<float>(static_cast<double>(logit) - params_.frequency_penalty * count - params_.presence_penalty);
   }
-  for (const auto& [biased, bias] : params_.logit_bias) {
-    if (biased == id) logit += bias;
-  }
   return logit;
 }
 
-Result<Sampler::Changed> Sampler::ApplyPenaltiesAndBias(LogitRow& logits) const {
-  std::unordered_set<int32_t> concerned;
-  if (params_.repetition_penalty != 1.0) concerned = prompt_tokens_;
-  if (params_.repetition_penalty != 1.0 || params_.frequency_penalty != 0 || params_.presence_penalty != 0) {
-    for (const auto& [id, count] : output_counts_) concerned.insert(id);
+std::vector<int32_t> Sampler::PenalizedIds(size_t vocab) const {
+  const bool repetition = params_.repetition_penalty != 1.0;
+  std::vector<int32_t> ids;
+  const auto add = [&](int32_t id) {
+    if (id >= 0 && static_cast<size_t>(id) < vocab) ids.push_back(id);
+  };
+  if (repetition) std::ranges::for_each(prompt_tokens_, add);  // there are none without it
+  if (repetition || params_.frequency_penalty != 0 || params_.presence_penalty != 0) {
+    for (const auto& [id, count] : output_counts_) {
+      if (!prompt_tokens_.contains(id)) add(id);
+    }
   }
-  for (const auto& [id, bias] : params_.logit_bias) concerned.insert(id);
-  Changed changed;
-  for (int32_t id : concerned) {
-    if (id >= 0 && static_cast<size_t>(id) < logits.size()) changed.ids.push_back(id);
-  }
-  if (changed.ids.empty()) return changed;
-  changed.logits.resize(changed.ids.size());
-  GPTOSS_RETURN_IF_ERROR(logits.Read(changed.ids, changed.logits));
-  std::vector<float> penalized(changed.ids.size());
-  std::ranges::transform(changed.ids, changed.logits, penalized.begin(),
-                         [&](int32_t id, float logit) { return Penalized(id, logit); });
-  GPTOSS_RETURN_IF_ERROR(logits.Write(changed.ids, penalized));
-  return changed;
+  return ids;
+}
+
+Status Sampler::ApplyPenalties(LogitRow& logits, Changed* changed) const {
+  const std::vector<int32_t> ids = PenalizedIds(logits.size());
+  return Change(logits, ids, changed, [&](std::span<float> values) {
+    for (size_t i = 0; i < ids.size(); ++i) values[i] = Penalized(ids[i], values[i]);
+  });
+}
+
+Status Sampler::ApplyBias(LogitRow& logits, Changed* changed) const {
+  const auto begin = std::ranges::lower_bound(biased_, 0);
+  const auto end = std::lower_bound(begin, biased_.end(), static_cast<int64_t>(logits.size()));
+  return Change(logits, {begin, end}, changed, [&](std::span<float> values) {
+    for (const auto& [id, bias] : params_.logit_bias) {
+      const auto place = std::lower_bound(begin, end, id);
+      if (place != end && *place == id) values[static_cast<size_t>(place - begin)] += bias;
+    }
+  });
 }
 
 Result<TokenLogit> Sampler::Choose(LogitRow& logits, uint64_t position) const {
@@ -136,7 +151,9 @@ Result<SampledToken> Sampler::Sample(LogitRow& logits, uint64_t position, std::s
     log_sum = summary.log_sum;
     for (const TokenLogit& likely : summary.likeliest) token.top.push_back({likely.id, logprob(likely.logit)});
   }
-  GPTOSS_ASSIGN_OR_RETURN(const Changed changed, ApplyPenaltiesAndBias(logits));
+  Changed changed;
+  GPTOSS_RETURN_IF_ERROR(ApplyPenalties(logits, &changed));
+  GPTOSS_RETURN_IF_ERROR(ApplyBias(logits, &changed));
   if (!mask.empty()) GPTOSS_RETURN_IF_ERROR(logits.Forbid(mask));
 
   GPTOSS_ASSIGN_OR_RETURN(const TokenLogit chosen, Choose(logits, position));

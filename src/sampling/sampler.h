@@ -54,7 +54,7 @@ struct SampledToken {
 /// the outcome does not depend on what was sampled elsewhere.
 class Sampler {
  public:
-  explicit Sampler(SamplingParams params) : params_(std::move(params)) {}
+  explicit Sampler(SamplingParams params);
 
   const SamplingParams& params() const { return params_; }
   /// Tells the sampler what the prompt holds (for the repetition penalty).
@@ -71,19 +71,33 @@ class Sampler {
   void Accept(int32_t token);
 
  private:
-  /// Token ids and their logits before penalties and bias.
+  /// Token ids and their logits before penalties and bias; what stands first of an id counts.
   struct Changed {
     std::vector<int32_t> ids;
     std::vector<float> logits;
   };
-  Result<Changed> ApplyPenaltiesAndBias(LogitRow& logits) const;
-  /// Of the tokens that penalties and bias concern.
+  /// Reads the logits of `ids`, notes them, and writes what change(span of them) makes of them.
+  template <class Function>
+  static Status Change(LogitRow& logits, std::span<const int32_t> ids, Changed* changed, const Function& change) {
+    if (ids.empty()) return {};
+    std::vector<float> values(ids.size());
+    GPTOSS_RETURN_IF_ERROR(logits.Read(ids, values));
+    changed->ids.insert(changed->ids.end(), ids.begin(), ids.end());
+    changed->logits.insert(changed->logits.end(), values.begin(), values.end());
+    change(values);
+    return logits.Write(ids, values);
+  }
+  Status ApplyPenalties(LogitRow& logits, Changed* changed) const;
+  Status ApplyBias(LogitRow& logits, Changed* changed) const;
+  /// The tokens that penalties concern, once each, and what becomes of the logit of one.
+  std::vector<int32_t> PenalizedIds(size_t vocab) const;
   float Penalized(int32_t id, float logit) const;
   Result<TokenLogit> Choose(LogitRow& logits, uint64_t position) const;
 
   SamplingParams params_;
   std::unordered_map<int32_t, int> output_counts_;
   std::unordered_set<int32_t> prompt_tokens_;
+  std::vector<int32_t> biased_;  // ids of logit_bias, once each, ascending
 };
 
 }  // namespace gptoss
