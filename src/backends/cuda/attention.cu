@@ -94,7 +94,7 @@ __device__ void LoadKeysAndValues(const Arguments& a, int32_t cache_block, int k
   }
 }
 
-/// One lane a key: adds the 32 keys in shared memory, of which first … last take part.
+/// One lane a key: adds the 32 keys in shared memory, of which first … last take part. A barrier comes before the next.
 __device__ void AddKeys(const Arguments& a, const float* query, const Shared& s, int first, int last, State& state) {
   const int dim = a.head_dim;
   const bool seen = Lane() >= first && Lane() <= last;
@@ -117,7 +117,6 @@ __device__ void AddKeys(const Arguments& a, const float* query, const Shared& s,
       if (column < dim) state.values[i] = __fmaf_rn(weights[j], s.values[j * dim + column], state.values[i]);
     }
   }
-  __syncwarp();
   state.largest = largest;
 }
 

@@ -42,14 +42,13 @@ struct Row {
 
 __device__ Key LargerKey(Key a, Key b) { return a > b ? a : b; }
 
-/// The largest of all threads' keys, for all threads. shared [kThreads / kWarp].
+/// The largest of all threads' keys, for all threads. shared [kThreads / kWarp] is read until the block's next barrier.
 __device__ Key LargestInBlock(Key key, Key* shared) {
   key = OverWarp(key, LargerKey);
   if (Lane() == 0) shared[WarpInBlock()] = key;
   __syncthreads();
   key = shared[0];
   for (int w = 1; w < kThreads / kWarp; ++w) key = LargerKey(key, shared[w]);
-  __syncthreads();
   return key;
 }
 

@@ -1,5 +1,6 @@
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 
@@ -25,10 +26,13 @@ class Emulated : public Device {
   std::string name() const override { return "emulated GPU"; }
   bool is_host() const override { return false; }
   Result<std::byte*> Allocate(size_t bytes) override {
-    void* memory = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return ResourceExhausted("the emulated GPU has no memory left");
-    Allocations()[static_cast<std::byte*>(memory)] = bytes;
-    return static_cast<std::byte*>(memory);
+    const auto begin = static_cast<std::byte*>(memory);
+    std::fill_n(begin, bytes, kNobodysByte);
+    GPTOSS_CHECK(mprotect(memory, bytes, PROT_NONE) == 0);
+    Allocations()[begin] = bytes;
+    return begin;
   }
   void Free(std::byte* memory) override {
     GPTOSS_CHECK(munmap(memory, Allocations().at(memory)) == 0);

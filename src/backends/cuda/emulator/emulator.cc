@@ -3,9 +3,12 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backends/cuda/emulator/guarded_memory.h"
@@ -48,6 +51,12 @@ struct Block {
 };
 Block block;
 
+/// The i-th of `count` to go.
+size_t InOrder(size_t i, size_t count) {
+  static const bool backward = std::getenv("GPTOSS_EMULATOR_BACKWARD") != nullptr;
+  return backward ? count - 1 - i : i;
+}
+
 void Enter() {
   (*block.kernel)();
   block.fibers[block.running].state = FiberState::kEnded;
@@ -70,7 +79,7 @@ void Resume(Fiber& fiber) {
 
 void Prepare(size_t threads) {
   if (block.fibers.size() < threads) block.fibers.resize(threads);
-  block.warps.assign((threads + kWarpSize - 1) / kWarpSize, WarpSlots());
+  block.warps.assign(threads / kWarpSize, WarpSlots());
   for (size_t i = 0; i < threads; ++i) {
     Fiber& fiber = block.fibers[i];
     fiber.state = FiberState::kReady;
@@ -96,21 +105,31 @@ bool Release(size_t begin, size_t end, FiberState state) {
   return true;
 }
 
-/// True while some thread can go on. False with threads left that wait would be a deadlock on a GPU too.
-bool RunReady(size_t threads) {
-  bool ran = false;
-  for (size_t i = 0; i < threads; ++i) {
-    if (block.fibers[i].state != FiberState::kReady) continue;
-    block.running = i;
-    current_place.thread = {static_cast<unsigned>(i), 0, 0};
-    Resume(block.fibers[i]);
-    ran = true;
-  }
-  for (size_t first = 0; first < threads; first += kWarpSize) {
-    ran |= Release(first, std::min(threads, first + kWarpSize), FiberState::kAtExchange);
-  }
-  ran |= Release(0, threads, FiberState::kAtBlockBarrier);
-  return ran;
+/// Runs the lanes of a warp until each waits for the block or has ended.
+void RunWarp(size_t begin, size_t end) {
+  do {
+    for (size_t i = 0; i < end - begin; ++i) {
+      const size_t thread = begin + InOrder(i, end - begin);
+      if (block.fibers[thread].state != FiberState::kReady) continue;
+      block.running = thread;
+      current_place.thread = {static_cast<unsigned>(thread), 0, 0};
+      Resume(block.fibers[thread]);
+    }
+  } while (Release(begin, end, FiberState::kAtExchange));
+}
+
+/// Threads that still wait when none can go on would be a deadlock on a GPU too.
+void RunBlock(size_t threads) {
+  Prepare(threads);
+  std::ranges::fill(std::as_writable_bytes(std::span(block.shared)), kNobodysByte);
+  const size_t warps = threads / kWarpSize;
+  do {
+    for (size_t i = 0; i < warps; ++i) {
+      const size_t begin = InOrder(i, warps) * kWarpSize;
+      RunWarp(begin, begin + kWarpSize);
+    }
+  } while (Release(0, threads, FiberState::kAtBlockBarrier));
+  for (size_t i = 0; i < threads; ++i) GPTOSS_CHECK(block.fibers[i].state == FiberState::kEnded);
 }
 
 }  // namespace
@@ -134,16 +153,13 @@ void RunGrid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void
   const DeviceScope scope;
   block.kernel = &kernel;
   block.shared.resize(shared_bytes / sizeof(std::max_align_t) + 1);
-  for (unsigned z = 0; z < grid.z; ++z) {
-    for (unsigned y = 0; y < grid.y; ++y) {
-      for (unsigned x = 0; x < grid.x; ++x) {
-        current_place = {.thread = {}, .block = {x, y, z}, .block_size = size, .grid_size = grid};
-        Prepare(size.x);
-        while (RunReady(size.x)) {
-        }
-        for (size_t i = 0; i < size.x; ++i) GPTOSS_CHECK(block.fibers[i].state == FiberState::kEnded);
-      }
-    }
+  const size_t blocks = size_t{grid.x} * grid.y * grid.z;
+  for (size_t i = 0; i < blocks; ++i) {
+    const size_t index = InOrder(i, blocks);
+    const dim3 place{static_cast<unsigned>(index % grid.x), static_cast<unsigned>(index / grid.x % grid.y),
+                     static_cast<unsigned>(index / grid.x / grid.y)};
+    current_place = {.thread = {}, .block = place, .block_size = size, .grid_size = grid};
+    RunBlock(size.x);
   }
 }
 

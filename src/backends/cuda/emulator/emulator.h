@@ -1,6 +1,8 @@
 // CUDA on the host, as far as the kernels of this folder use it, so that their arithmetic and their indices are tested
-// without a GPU. Blocks run one after the other; the threads of a block are fibers that take turns at barriers, so a
-// missing barrier may go unnoticed and is the race checker's to find. Warp functions need all lanes that still run.
+// without a GPU. Blocks run one after the other, and so do the threads of a block, which are fibers: each goes as far
+// as it can before the next one does. Which goes first, CUDA leaves open: with GPTOSS_EMULATOR_BACKWARD in the
+// environment it is the last one. Where a barrier is missing between a write and a read, one of the two orders gets a
+// wrong value. Warp functions need all lanes that still run.
 #pragma once
 
 #include <algorithm>
@@ -21,9 +23,13 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
+#define __launch_bounds__(...)
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
+};
+struct alignas(8) uint2 {
+  uint32_t x, y;
 };
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
