@@ -93,51 +93,50 @@ __device__ inline float Fp4ToFloat(uint32_t code) {
   return __uint_as_float((code & 7u) << 22 | (code & 8u) << 28) * 0x1.0p126f;
 }
 
-/// 32 consecutive values of a matrix without their common scale, which is returned: 1 for formats that have none.
+/// 32 consecutive values of a matrix as they are stored, in registers.
+template <DType kDType>
+struct StoredBlock {
+  static constexpr int kWords = kDType == DType::kMxfp4  ? 4
+                                : kDType == DType::kQ8_0 ? 8
+                                : kDType == DType::kF32  ? 32
+                                                         : 16;
+  uint32_t words[kWords];
+  float scale;  // 1 for formats that have none
+};
+
 /// `block` counts blocks of 32 values from the start of the matrix. data is aligned to 16 bytes, as are rows of whole
 /// blocks.
 template <DType kDType>
-__device__ inline float LoadBlock(const uint8_t* data, const uint8_t* scales, int64_t block, float (&values)[32]) {
+__device__ inline StoredBlock<kDType> LoadStored(const uint8_t* data, const uint8_t* scales, int64_t block) {
+  constexpr int kQuads = StoredBlock<kDType>::kWords / 4;
+  StoredBlock<kDType> stored;
+  GPTOSS_UNROLL
+  for (int i = 0; i < kQuads; ++i) {
+    const uint4 four = reinterpret_cast<const uint4*>(data)[kQuads * block + i];
+    stored.words[4 * i] = four.x;
+    stored.words[4 * i + 1] = four.y;
+    stored.words[4 * i + 2] = four.z;
+    stored.words[4 * i + 3] = four.w;
+  }
+  stored.scale = 1.0f;
+  if constexpr (kDType == DType::kMxfp4) stored.scale = E8m0ToFloat(scales[block]);
+  if constexpr (kDType == DType::kQ8_0) stored.scale = HalfToFloat(reinterpret_cast<const uint16_t*>(scales)[block]);
+  return stored;
+}
+
+/// Value i of a block without the block's scale.
+template <DType kDType>
+__device__ inline float ValueOf(const StoredBlock<kDType>& stored, int i) {
   if constexpr (kDType == DType::kMxfp4) {
-    const uint4 codes = reinterpret_cast<const uint4*>(data)[block];
-    const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
-    GPTOSS_UNROLL
-    for (int i = 0; i < 32; ++i) values[i] = Fp4ToFloat(words[i / 8] >> (4 * (i % 8)));
-    return E8m0ToFloat(scales[block]);
+    return Fp4ToFloat(stored.words[i / 8] >> (4 * (i % 8)));
   } else if constexpr (kDType == DType::kQ8_0) {
-    GPTOSS_UNROLL
-    for (int part = 0; part < 2; ++part) {
-      const uint4 quants = reinterpret_cast<const uint4*>(data)[2 * block + part];
-      const uint32_t words[4] = {quants.x, quants.y, quants.z, quants.w};
-      GPTOSS_UNROLL
-      for (int i = 0; i < 16; ++i) {
-        values[16 * part + i] = static_cast<float>(static_cast<int8_t>(words[i / 4] >> (8 * (i % 4)) & 0xFFu));
-      }
-    }
-    return HalfToFloat(reinterpret_cast<const uint16_t*>(scales)[block]);
+    return static_cast<float>(static_cast<int8_t>(stored.words[i / 4] >> (8 * (i % 4)) & 0xFFu));
   } else if constexpr (kDType == DType::kF32) {
-    GPTOSS_UNROLL
-    for (int part = 0; part < 8; ++part) {
-      const float4 four = reinterpret_cast<const float4*>(data)[8 * block + part];
-      values[4 * part] = four.x;
-      values[4 * part + 1] = four.y;
-      values[4 * part + 2] = four.z;
-      values[4 * part + 3] = four.w;
-    }
-    return 1.0f;
+    return __uint_as_float(stored.words[i]);
   } else {
     static_assert(kDType == DType::kF16 || kDType == DType::kBF16);
-    GPTOSS_UNROLL
-    for (int part = 0; part < 4; ++part) {
-      const uint4 eight = reinterpret_cast<const uint4*>(data)[4 * block + part];
-      const uint32_t words[4] = {eight.x, eight.y, eight.z, eight.w};
-      GPTOSS_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        const auto bits = static_cast<uint16_t>(words[i / 2] >> (16 * (i % 2)) & 0xFFFFu);
-        values[8 * part + i] = kDType == DType::kF16 ? HalfToFloat(bits) : Bf16ToFloat(bits);
-      }
-    }
-    return 1.0f;
+    const auto bits = static_cast<uint16_t>(stored.words[i / 2] >> (16 * (i % 2)) & 0xFFFFu);
+    return kDType == DType::kF16 ? HalfToFloat(bits) : Bf16ToFloat(bits);
   }
 }
 

@@ -12,9 +12,9 @@ template <DType kDType>
 __global__ void EmbedKernel(const uint8_t* data, const uint8_t* scales, const int32_t* tokens, int64_t cols, float* x) {
   const int64_t row = blockIdx.x, blocks = cols / 32;
   for (int64_t b = threadIdx.x; b < blocks; b += blockDim.x) {
-    float values[32];
-    const float scale = LoadBlock<kDType>(data, scales, tokens[row] * blocks + b, values);
-    for (int i = 0; i < 32; ++i) x[row * cols + 32 * b + i] = values[i] * scale;
+    const StoredBlock<kDType> stored = LoadStored<kDType>(data, scales, tokens[row] * blocks + b);
+    GPTOSS_UNROLL
+    for (int i = 0; i < 32; ++i) x[row * cols + 32 * b + i] = ValueOf(stored, i) * stored.scale;
   }
 }
 

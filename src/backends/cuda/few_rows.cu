@@ -12,53 +12,88 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kTileBlocks = kWarp;  // blocks of 32 columns in a tile: one a lane
-// One more than 32, so that lanes that read the same column of different blocks meet different banks.
-constexpr int kBlockStride = 33;
+// Four more than 32: loads of four floats are aligned, and eight lanes that read the same columns of their blocks,
+// which is what shared memory serves at once, meet different banks.
+constexpr int kBlockStride = 36;
+constexpr int kPart = 8;  // columns at a time, which bounds what stands in registers
 
 /// Columns 1024 * tile … of the activations of `rows`, zeros past their end.
 template <int kRows>
 __device__ void LoadTile(const ProductArguments& a, const GroupRows& rows, int64_t tile, float* shared) {
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kTileBlocks * 32; i += kWarps * kWarp) {
-    const int row = i / (kTileBlocks * 32), in_tile = i % (kTileBlocks * 32);
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kTileBlocks * 8; i += kWarps * kWarp) {
+    const int row = i / (kTileBlocks * 8), in_tile = i % (kTileBlocks * 8) * 4;
     const int64_t column = tile * kTileBlocks * 32 + in_tile, r = rows.begin + row;
-    float value = 0.0f;
-    if (r < rows.end && column < a.cols) value = a.x[(a.gather == nullptr ? r : a.gather[r]) * a.cols + column];
-    shared[(row * kTileBlocks + in_tile / 32) * kBlockStride + in_tile % 32] = value;
+    float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (r < rows.end && column < a.cols) {
+      four = *reinterpret_cast<const float4*>(a.x + (a.gather == nullptr ? r : a.gather[r]) * a.cols + column);
+    }
+    *reinterpret_cast<float4*>(shared + (row * kTileBlocks + in_tile / 32) * kBlockStride + in_tile % 32) = four;
   }
 }
 
+/// Adds the products of a block of each of two weight rows with the same columns of all rows of activations, whose
+/// first is at x.
 template <DType kDType, int kRows>
-__device__ void AddBlock(const ProductArguments& a, int64_t block, const float* x, float (&sums)[kRows]) {
-  float weights[32];
-  const float scale = LoadBlock<kDType>(a.weight, a.scales, block, weights);
+__device__ void AddBlocks(const StoredBlock<kDType>& first, const StoredBlock<kDType>& second, const float* x,
+                          float (&first_sums)[kRows], float (&second_sums)[kRows]) {
+  float one[kRows] = {}, two[kRows] = {};
+  GPTOSS_UNROLL
+  for (int part = 0; part < 32; part += kPart) {
+    float w[2][kPart];
+    GPTOSS_UNROLL
+    for (int i = 0; i < kPart; ++i) {
+      w[0][i] = ValueOf(first, part + i);
+      w[1][i] = ValueOf(second, part + i);
+    }
+    GPTOSS_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      GPTOSS_UNROLL
+      for (int i = 0; i < kPart; i += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(x + r * kTileBlocks * kBlockStride + part + i);
+        const float values[4] = {four.x, four.y, four.z, four.w};
+        GPTOSS_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          one[r] = __fmaf_rn(w[0][i + j], values[j], one[r]);
+          two[r] = __fmaf_rn(w[1][i + j], values[j], two[r]);
+        }
+      }
+    }
+  }
   GPTOSS_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    float sum = 0.0f;
-    GPTOSS_UNROLL
-    for (int i = 0; i < 32; ++i) sum = __fmaf_rn(weights[i], x[r * kTileBlocks * kBlockStride + i], sum);
-    sums[r] = __fmaf_rn(sum, scale, sums[r]);
+    first_sums[r] = __fmaf_rn(one[r], first.scale, first_sums[r]);
+    second_sums[r] = __fmaf_rn(two[r], second.scale, second_sums[r]);
   }
+}
+
+/// Blocks that a multiprocessor shall hold at least: the more, the more is under way from memory. Their registers
+/// suffice for the weights at hand, except where those are float.
+template <DType kDType, int kRows>
+constexpr int BlocksTogether() {
+  if (kRows > 1 || StoredBlock<kDType>::kWords > 16) return 2;
+  return StoredBlock<kDType>::kWords > 8 ? 3 : 4;
 }
 
 /// Grid: x pairs of weight rows by kWarps, y tiles of kRows activation rows.
 template <DType kDType, int kRows>
-__global__ void FewRowsKernel(ProductArguments a) {
+__global__ void __launch_bounds__(kWarps* kWarp, BlocksTogether<kDType, kRows>()) FewRowsKernel(ProductArguments a) {
   GPTOSS_SHARED(float, shared);
   const GroupRows rows = FindTile(a.offsets, a.groups, a.n, kRows, blockIdx.y);
   if (rows.begin >= rows.end) return;
   const RowPair pair = PairOfRows(a, static_cast<int64_t>(blockIdx.x) * kWarps + WarpInBlock());
-  const int64_t blocks = a.cols / 32, first_block = (rows.group * a.rows + pair.first) * blocks,
-                second_block = (rows.group * a.rows + pair.second) * blocks;
+  const int64_t blocks = a.cols / 32, before = rows.group * a.rows;
   float first[kRows] = {}, second[kRows] = {};
   for (int64_t tile = 0; tile * kTileBlocks < blocks; ++tile) {
+    const int64_t block = tile * kTileBlocks + Lane();
+    const bool has_first = block < blocks && pair.first < a.rows, has_second = block < blocks && pair.second < a.rows;
+    // Asked for before the activations, so that both are on their way together.
+    StoredBlock<kDType> one = {}, two = {};
+    if (has_first) one = LoadStored<kDType>(a.weight, a.scales, (before + pair.first) * blocks + block);
+    if (has_second) two = LoadStored<kDType>(a.weight, a.scales, (before + pair.second) * blocks + block);
     __syncthreads();
     LoadTile<kRows>(a, rows, tile, shared);
     __syncthreads();
-    const int64_t block = tile * kTileBlocks + Lane();
-    if (block >= blocks || pair.first >= a.rows) continue;
-    const float* x = shared + Lane() * kBlockStride;
-    AddBlock<kDType, kRows>(a, first_block + block, x, first);
-    if (pair.second < a.rows) AddBlock<kDType, kRows>(a, second_block + block, x, second);
+    if (has_first) AddBlocks<kDType, kRows>(one, two, shared + Lane() * kBlockStride, first, second);
   }
   if (pair.first >= a.rows) return;
   GPTOSS_UNROLL
