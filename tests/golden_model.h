@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string>
@@ -125,6 +126,19 @@ inline std::vector<NamedOps> AllOps(Precision precision) {
     if (ops.ok()) all.push_back({target.name, *ops});
   }
   return all;
+}
+
+/// Computes the last token of each sequence, all in one step. logits [sequences, V].
+inline Status ComputeLast(ModelRunner& runner, std::span<Sequence* const> sequences, std::span<float> logits) {
+  std::vector<StepItem> items;
+  for (Sequence* sequence : sequences) items.push_back({sequence, 1, 1});
+  const auto vocab = static_cast<size_t>(runner.model().config().vocab_size);
+  const auto copy = [&](size_t item, int, LogitRow& row) -> Status {
+    GPTOSS_ASSIGN_OR_RETURN(const std::span<float> read, row.OnHost());
+    std::ranges::copy(read, logits.subspan(item * vocab, vocab).begin());
+    return Status();
+  };
+  return runner.Advance(items, {.on_logits = copy, .on_computed = nullptr});
 }
 
 }  // namespace gptoss

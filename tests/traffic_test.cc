@@ -55,7 +55,7 @@ TEST(Traffic, CountsWhatThePassesTouched) {
   two->Append(2);
   Sequence* both[] = {one.get(), two.get()};
   std::vector<float> logits(2 * static_cast<size_t>(c.vocab_size));
-  ASSERT_TRUE(loaded->runner->Step(both, logits).ok());
+  ASSERT_TRUE(ComputeLast(*loaded->runner, both, logits).ok());
   loaded->runner->set_profiler(nullptr);
   EXPECT_EQ(profiler.counts().passes, 1);
   EXPECT_EQ(profiler.counts().kv_positions, full * (201 + 41) + sliding * (128 + 41));

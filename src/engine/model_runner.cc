@@ -299,23 +299,6 @@ Status ModelRunner::Compute(Sequence& sequence, int first_logits, const LogitSin
   return Status();
 }
 
-Status ModelRunner::Step(std::span<Sequence* const> sequences, std::span<float> logits) {
-  std::vector<StepItem> items;
-  for (Sequence* sequence : sequences) {
-    if (static_cast<int>(sequence->tokens_.size()) != sequence->computed_ + 1) {
-      return InvalidArgument("a step takes sequences with one token to compute");
-    }
-    items.push_back({sequence, 1, 1});
-  }
-  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
-  const auto copy = [&](size_t item, int, LogitRow& row) -> Status {
-    GPTOSS_ASSIGN_OR_RETURN(const std::span<float> read, row.OnHost());
-    std::ranges::copy(read, logits.begin() + static_cast<int64_t>(item * vocab));
-    return Status();
-  };
-  return Advance(items, {.on_logits = copy, .on_computed = nullptr});
-}
-
 void ModelRunner::Truncate(Sequence& sequence, int length) {
   sequence.tokens_.resize(std::min<size_t>(sequence.tokens_.size(), static_cast<size_t>(length)));
   if (length >= sequence.computed_) return;

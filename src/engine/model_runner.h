@@ -106,10 +106,6 @@ class ModelRunner {
   /// like Compute; when no blocks were left, nothing has been computed.
   Status Advance(std::span<const StepItem> items, const StepCallbacks& callbacks, ActivationHook* hook = nullptr);
 
-  /// One step for several sequences together, each of which has exactly one token that is not computed. logits
-  /// [sequences, V]. Fails like Compute.
-  Status Step(std::span<Sequence* const> sequences, std::span<float> logits);
-
   /// Blocks for the next `count` tokens. False, and nothing changed, when there are not enough.
   bool Reserve(Sequence& sequence, int count);
   /// `sequence`, of which nothing is computed, goes on from what another has computed for the same first tokens.
