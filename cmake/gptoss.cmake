@@ -119,6 +119,15 @@ function(gptoss_test name)
   endif()
 endfunction()
 
+# gptoss_backward_test(NAME LABELS…): the same test with the last thread first (backends/cuda/emulator/emulator.h).
+function(gptoss_backward_test name)
+  if(GPTOSS_BUILD_TESTS)
+    add_test(NAME backward_${name} COMMAND ${name})
+    set_tests_properties(backward_${name} PROPERTIES LABELS "unit;${ARGN}" TIMEOUT 600
+      ENVIRONMENT "GPTOSS_EMULATOR_BACKWARD=1")
+  endif()
+endfunction()
+
 # gptoss_fuzzer(NAME SOURCES a_fuzz.cc DEPS …): a libFuzzer binary, built with the presets `asan` and `fuzz`.
 function(gptoss_fuzzer name)
   if(NOT GPTOSS_BUILD_FUZZERS)
