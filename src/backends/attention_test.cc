@@ -123,6 +123,16 @@ struct AttentionData {
     spans = {{0, end - begin, spans[0].first_position + begin}};
   }
 
+  /// Makes the batch one of sequence `i` alone.
+  void KeepSequence(size_t i) {
+    const int width = shape.heads * shape.dim;
+    const SequenceSpan span = spans[i];
+    q = {q.begin() + span.first_row * width, q.begin() + (span.first_row + span.num_rows) * width};
+    const auto table = group.block_tables.begin() + static_cast<int64_t>(i) * group.blocks_per_sequence;
+    group.block_tables = std::vector<int32_t>(table, table + group.blocks_per_sequence);
+    spans = {{0, span.num_rows, span.first_position}};
+  }
+
   AttentionShape shape;
   std::vector<SequenceSpan> spans;
   KvGroupBatch group;
@@ -155,10 +165,12 @@ class AttentionTest : public BackendTest {
     if (GetParam().target == "cuda") data.SpoilTheRest();
     return data;
   }
-  /// Whether a span takes tensor cores, which round otherwise than the way for few rows (Ops::invariant_rows).
+  bool TakesTensorCores(const AttentionData& data) const {
+    return GetParam().target == "cuda" && fast() && data.kv.dtype == DType::kBF16 && data.shape.dim % 16 == 0;
+  }
+  /// Whether a span is taken in tiles, which round otherwise than the way for few rows (Ops::invariant_rows).
   bool TakesTiles(const AttentionData& data, const SequenceSpan& span) const {
-    return GetParam().target == "cuda" && fast() && data.kv.dtype == DType::kBF16 && data.shape.dim % 16 == 0 &&
-           span.num_rows > ops().invariant_rows;
+    return TakesTensorCores(data) && span.num_rows > ops().invariant_rows;
   }
   /// How far the results of a row's head may be from the reference.
   float Tolerance(const AttentionData& data, size_t sequence, int row, int head) const;
@@ -167,16 +179,17 @@ class AttentionTest : public BackendTest {
 /// Roundings of values of at most `magnitude` in a score, and of at most 1 after it. A score and its distance to the
 /// largest take dim + 8 of them; of a weight, exp takes 8; for every block of 32 keys what was summed before may be
 /// multiplied with another exp of such a distance; sums take one a key. Each is 2^-24 in the reference and in float.
-/// Tiles take queries and weights as two BF16, each within 2^-16 of its value, so that sums have twice as many terms,
-/// and tensor cores may cut off, 2^-23, where others round. What changes a weight changes both a weighted sum and, but
+/// Tensor cores take queries and weights as two BF16, each within 2^-16 of its value, so that sums have twice as many
+/// terms, and may cut off, 2^-23, where others round. What changes a weight changes both a weighted sum and, but
 /// for its split, the sum of weights; |v| <= 3.
 float AttentionTest::Tolerance(const AttentionData& data, size_t sequence, int row, int head) const {
   const SequenceSpan& span = data.spans[sequence];
   const auto keys = static_cast<float>(data.Seen(span.first_position + row)), dim = static_cast<float>(data.shape.dim);
   const float magnitude = data.Magnitude(sequence, row, head), blocks = keys / kKvBlockSize + 2.0f;
   const float roundings = (dim + 8.0f) * magnitude + 8.0f + blocks * (8.0f + 2.0f * magnitude) + keys;
-  const bool tiles = TakesTiles(data, span);
-  const float rounding = (tiles ? 1.0f + 2.0f * 2.0f : 1.0f + 1.0f) * 0x1.0p-24f, split = tiles ? 0x1.0p-16f : 0.0f;
+  const bool tensor_cores = TakesTensorCores(data);
+  const float rounding = (tensor_cores ? 1.0f + 2.0f * 2.0f : 1.0f + 1.0f) * 0x1.0p-24f;
+  const float split = tensor_cores ? 0x1.0p-16f : 0.0f;
   return 3.0f * (2.0f * (rounding * roundings + split * magnitude) + split);
 }
 
@@ -244,6 +257,23 @@ TEST_P(AttentionTest, PiecesOfAPromptHaveTheBitsOfTheWhole) {
     const std::vector<float> rest = second.Run(ops(), context_);
     got.insert(got.end(), rest.begin(), rest.end());
     EXPECT_EQ(got, data.Run(ops(), context_)) << window;
+  }
+}
+
+// So many that a GPU takes the parts of a sequence one after the other, which it takes side by side when it is alone.
+TEST_P(AttentionTest, ManySequencesHaveTheBitsOfEachAlone) {
+  AttentionShape shape = {8, 8, 16, 0, {}};
+  for (int i = 0; i < 40; ++i) shape.sequences.push_back({490 + i, 1});
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const AttentionData data = Data(shape, dtype, false);
+    const std::vector<float> all = data.Run(ops(), context_);
+    for (const size_t i : {0u, 21u, 22u, 39u}) {  // up to 511, 512, 513 and 530 positions
+      AttentionData one = data;
+      one.KeepSequence(i);
+      const size_t width = static_cast<size_t>(shape.heads) * shape.dim;
+      EXPECT_EQ(one.Run(ops(), context_), std::vector<float>(all.begin() + i * width, all.begin() + (i + 1) * width))
+          << DTypeName(dtype) << ", sequence " << i;
+    }
   }
 }
 

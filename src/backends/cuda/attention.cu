@@ -15,12 +15,6 @@ namespace {
 
 constexpr int kLaneDims = kMaxHeadDim / kWarp;
 
-struct Arguments : AttentionArguments {
-  const int32_t* rows;  // [n] the rows of the batch that are wanted; null: all
-  float* partial;       // [n, heads, chunks, head_dim + 2], or null
-  int chunks;
-};
-
 /// Softmax over some keys of one query: largest score, sum of exp(score - largest), and the values so weighted, of
 /// which a lane has columns lane, lane + 32, …
 struct State {
@@ -33,25 +27,21 @@ __device__ State Nothing(float largest, float sum) {
   return state;
 }
 
-/// Joins `part` to `total`. part.largest is finite; that of the total may be minus infinity with a sum of zero.
 __device__ void Join(const State& part, State& total) {
-  const float largest = fmaxf(total.largest, part.largest);
-  const float old_factor = expf(total.largest - largest), factor = expf(part.largest - largest);
-  total.sum = __fmaf_rn(part.sum, factor, __fmul_rn(total.sum, old_factor));
+  const JoinFactors factors = FactorsOf(total.largest, part.largest);
+  total.sum = Joined(factors, total.sum, part.sum);
   GPTOSS_UNROLL
-  for (int i = 0; i < kLaneDims; ++i) {
-    total.values[i] = __fmaf_rn(part.values[i], factor, __fmul_rn(total.values[i], old_factor));
-  }
-  total.largest = largest;
+  for (int i = 0; i < kLaneDims; ++i) total.values[i] = Joined(factors, total.values[i], part.values[i]);
+  total.largest = factors.largest;
 }
 
 /// What a row sees before its own keys: the sink, which has no value. A sink of minus infinity takes no part.
-__device__ State SinkOf(const Arguments& a, int head) {
+__device__ State SinkOf(const RowArguments& a, int head) {
   const float sink = a.sinks[head];
   return Nothing(sink, sink == -INFINITY ? 0.0f : 1.0f);
 }
 
-__device__ void WriteOut(const Arguments& a, int64_t row, int head, const State& total) {
+__device__ void WriteOut(const RowArguments& a, int64_t row, int head, const State& total) {
   float* out = a.out + (row * a.heads + head) * a.head_dim;
   GPTOSS_UNROLL
   for (int i = 0; i < kLaneDims; ++i) {
@@ -84,7 +74,7 @@ size_t SharedBytes(int dim) {
 }
 
 template <typename T>
-__device__ void LoadKeysAndValues(const Arguments& a, int32_t cache_block, int kv_head, const Shared& s) {
+__device__ void LoadKeysAndValues(const RowArguments& a, int32_t cache_block, int kv_head, const Shared& s) {
   const int dim = a.head_dim;
   const int64_t index = (static_cast<int64_t>(cache_block) * a.kv_heads + kv_head) * kKvBlockSize * dim;
   const T *k = reinterpret_cast<const T*>(a.k) + index, *v = reinterpret_cast<const T*>(a.v) + index;
@@ -95,7 +85,7 @@ __device__ void LoadKeysAndValues(const Arguments& a, int32_t cache_block, int k
 }
 
 /// One lane a key: adds the 32 keys in shared memory, of which first … last take part. A barrier comes before the next.
-__device__ void AddKeys(const Arguments& a, const float* query, const Shared& s, int first, int last, State& state) {
+__device__ void AddKeys(const RowArguments& a, const float* query, const Shared& s, int first, int last, State& state) {
   const int dim = a.head_dim;
   const bool seen = Lane() >= first && Lane() <= last;
   float score = 0.0f;
@@ -120,11 +110,9 @@ __device__ void AddKeys(const Arguments& a, const float* query, const Shared& s,
   state.largest = largest;
 }
 
-__device__ int64_t RowOf(const Arguments& a, int64_t item) { return a.rows == nullptr ? item : a.rows[item]; }
-
 /// Grid: x wanted rows, y key/value heads by groups of eight query heads, z chunks (1 when a block takes them all).
 template <typename T>
-__global__ void AttentionKernel(Arguments a) {
+__global__ void AttentionKernel(RowArguments a) {
   GPTOSS_SHARED(float, memory);
   const Shared s(memory, a.head_dim);
   const int64_t item = blockIdx.x, row = RowOf(a, item);
@@ -163,7 +151,7 @@ __global__ void AttentionKernel(Arguments a) {
       Join(state, total);
       continue;
     }
-    float* partial = a.partial + ((item * a.heads + head) * a.chunks + chunk) * (a.head_dim + 2);
+    float* partial = PartialOf(a, item, head, chunk);
     if (Lane() == 0) {
       partial[0] = state.largest;
       partial[1] = state.sum;
@@ -176,7 +164,7 @@ __global__ void AttentionKernel(Arguments a) {
 }
 
 /// One warp a wanted row and head.
-__global__ void JoinKernel(Arguments a, int64_t count) {
+__global__ void JoinKernel(RowArguments a, int64_t count) {
   const int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + WarpInBlock();
   if (item >= count) return;
   const int64_t row = RowOf(a, item / a.heads);
@@ -185,7 +173,7 @@ __global__ void JoinKernel(Arguments a, int64_t count) {
   const int chunks = last / kAttentionChunk - first / kAttentionChunk + 1;
   State total = SinkOf(a, head);
   for (int chunk = 0; chunk < chunks; ++chunk) {
-    const float* partial = a.partial + (item * a.chunks + chunk) * (a.head_dim + 2);
+    const float* partial = PartialOf(a, item / a.heads, head, chunk);
     State part = Nothing(partial[0], partial[1]);
     for (int i = 0; i < kLaneDims; ++i) {
       if (Lane() + kWarp * i < a.head_dim) part.values[i] = partial[2 + Lane() + kWarp * i];
@@ -195,22 +183,27 @@ __global__ void JoinKernel(Arguments a, int64_t count) {
   WriteOut(a, row, head, total);
 }
 
+template <typename T>
+void LaunchRows(Stream stream, const AttentionArgs& args, const RowArguments& a, int64_t n) {
+  const dim3 grid{static_cast<unsigned>(n), static_cast<unsigned>(HeadBlocks(args)),
+                  a.partial != nullptr ? static_cast<unsigned>(a.chunks) : 1u};
+  Launch(stream, grid, kHeadsInBlock * kWarp, SharedBytes(args.head_dim), AttentionKernel<T>, a);
+}
+
 }  // namespace
 
 void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, const int32_t* rows, int64_t n,
-               int longest, float* scratch) {
+               int longest, bool tensor_cores, float* scratch) {
   GPTOSS_CHECK(args.head_dim <= kMaxHeadDim && args.num_heads % args.num_kv_heads == 0);
   if (n == 0) return;
   const bool split = AttentionScratch(args, n, longest) > 0;
-  const Arguments a{ArgumentsOf(args, places), rows, split ? scratch : nullptr, MostChunks(args, longest)};
-  const dim3 grid{static_cast<unsigned>(n), static_cast<unsigned>(HeadBlocks(args)),
-                  split ? static_cast<unsigned>(a.chunks) : 1u};
-  const size_t shared = SharedBytes(args.head_dim);
-  constexpr unsigned kThreads = kHeadsInBlock * kWarp;
-  if (args.kv.dtype == DType::kF32) {
-    Launch(stream, grid, kThreads, shared, AttentionKernel<float>, a);
+  const RowArguments a{ArgumentsOf(args, places), rows, split ? scratch : nullptr, MostChunks(args, longest)};
+  if (tensor_cores) {
+    RowsOnTensorCores(stream, a, n);
+  } else if (args.kv.dtype == DType::kF32) {
+    LaunchRows<float>(stream, args, a, n);
   } else {
-    Launch(stream, grid, kThreads, shared, AttentionKernel<uint16_t>, a);
+    LaunchRows<uint16_t>(stream, args, a, n);
   }
   if (!split) return;
   const int64_t items = n * args.num_heads;

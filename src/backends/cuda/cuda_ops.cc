@@ -104,18 +104,19 @@ std::unique_ptr<BatchOnDevice> BringBatch(ExecContext& context, const BringBatch
 template <bool kExact>
 void Attend(ExecContext& context, const AttentionArgs& args) {
   const ScratchFrame frame(context.scratch);
+  const bool tensor_cores = !kExact && TiledAttentionTakes(args.kv.dtype, args.head_dim);
   std::unique_ptr<CudaBatch> brought;
   const auto* batch = static_cast<const CudaBatch*>(args.on_device);
   if (batch == nullptr) {
     std::array<const KvGroupBatch*, kNumKvGroups> kv = {};
     kv[static_cast<size_t>(args.kv_group)] = args.group;
-    brought = std::make_unique<CudaBatch>(context, args.sequences, kv, args.num_heads / args.num_kv_heads,
-                                          !kExact && TiledAttentionTakes(args.kv.dtype, args.head_dim));
+    brought =
+        std::make_unique<CudaBatch>(context, args.sequences, kv, args.num_heads / args.num_kv_heads, tensor_cores);
     batch = brought.get();
   }
   const AttentionPlaces& a = batch->attention(args.kv_group);
   float* scratch = context.scratch.Allocate<float>(static_cast<size_t>(AttentionScratch(args, a.num_rows, a.longest)));
-  Attention(StreamOf(context), args, a.places, a.rows, a.num_rows, a.longest, scratch);
+  Attention(StreamOf(context), args, a.places, a.rows, a.num_rows, a.longest, tensor_cores, scratch);
   TiledAttention(StreamOf(context), args, a.places, a.tiles, a.num_tiles);
 }
 

@@ -74,11 +74,12 @@ struct RowPlaces {
   int blocks_per_sequence = 0;
 };
 
-/// Float throughout, for rows `rows` [n] of the batch; null: rows 0 … n - 1. No position of theirs is beyond `longest`.
-/// head_dim at most 128; scratch as AttentionScratch (scratch_plan.h) says. A row's result does not depend on the
+/// For rows `rows` [n] of the batch; null: rows 0 … n - 1. No position of theirs is beyond `longest`. head_dim at most
+/// 128; scratch as AttentionScratch (scratch_plan.h) says. Float throughout, or with `tensor_cores`, where
+/// TiledAttentionTakes the arguments, queries and weights as the sum of two BF16. A row's result does not depend on the
 /// others.
 void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places, const int32_t* rows, int64_t n,
-               int longest, float* scratch);
+               int longest, bool tensor_cores, float* scratch);
 
 /// Query vectors begin … end - 1 of one sequence, at most kTileVectors (scratch_plan.h). Those that share a key/value
 /// head are numbered row * group + head in group, `group` being num_heads / num_kv_heads.

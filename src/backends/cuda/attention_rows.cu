@@ -1,0 +1,127 @@
+// Attention of single rows on tensor cores: what decoding does, bound by reading keys and values. A block takes a row,
+// a key/value head, up to 16 of the query heads that share it, and a chunk of positions; its four warps go over blocks
+// of 32 of them side by side, each with memory of its own, and are joined in order at the chunk's end. Chunks are as
+// attention.cu has them, and are joined by the same function, in the block or by a second kernel.
+#include "backends/cuda/attention_fragments.cuh"
+#include "backends/cuda/scratch_plan.h"
+
+namespace gptoss::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+
+template <int kDim>
+__device__ void Join(const Sums<kDim>& part, Sums<kDim>& total) {
+  GPTOSS_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    const JoinFactors factors = FactorsOf(total.largest[half], part.largest[half]);
+    total.largest[half] = factors.largest;
+    total.sum[half] = Joined(factors, total.sum[half], part.sum[half]);
+    GPTOSS_UNROLL
+    for (int i = 0; i < kDim / 4; ++i) {
+      float& value = total.values[i / 2][2 * half + i % 2];
+      value = Joined(factors, value, part.values[i / 2][2 * half + i % 2]);
+    }
+  }
+}
+
+/// Joins the warps' complete sums to those of warp 0. The memory of each is used for that, and is free again
+/// afterwards.
+template <int kDim>
+__device__ void JoinWarps(SharedBlock<kDim>* blocks, Sums<kDim>& sums) {
+  static_assert(kWarp * sizeof(Sums<kDim>) <= sizeof(SharedBlock<kDim>));
+  __syncwarp();
+  reinterpret_cast<Sums<kDim>*>(blocks + WarpInBlock())[Lane()] = sums;
+  __syncthreads();
+  for (int w = 1; WarpInBlock() == 0 && w < kWarps; ++w) {
+    Join(reinterpret_cast<const Sums<kDim>*>(blocks + w)[Lane()], sums);
+  }
+  __syncthreads();
+}
+
+/// As JoinKernel of attention.cu reads it.
+template <int kDim>
+__device__ void WritePartial(const RowArguments& a, int64_t item, int chunk, const Vector (&vectors)[2],
+                             const Sums<kDim>& sums) {
+  GPTOSS_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    if (!vectors[half].exists()) continue;
+    float* partial = PartialOf(a, item, vectors[half].head, chunk);
+    if (Lane() % 4 == 0) {
+      partial[0] = sums.largest[half];
+      partial[1] = sums.sum[half];
+    }
+    GPTOSS_UNROLL
+    for (int n = 0; n < kDim / 8; ++n) {
+      const int channel = 8 * n + 2 * (Lane() % 4);
+      const float2 two = {sums.values[n][2 * half], sums.values[n][2 * half + 1]};
+      if (channel < a.head_dim) *reinterpret_cast<float2*>(partial + 2 + channel) = two;
+    }
+  }
+}
+
+/// Grid: x wanted rows, y key/value heads by groups of 16 query heads, z chunks (1 when a block takes them all).
+template <int kDim>
+__global__ void RowsKernel(RowArguments a) {
+  GPTOSS_SHARED(SharedBlock<kDim>, blocks);
+  const int64_t item = blockIdx.x, row = RowOf(a, item);
+  const int group = a.heads / a.kv_heads, parts = (group + kWarpVectors - 1) / kWarpVectors;
+  const int kv_head = static_cast<int>(blockIdx.y) / parts;
+  const int last = a.places.position[row], first = FirstSeen(a, last);
+  const int first_chunk = first / kAttentionChunk, chunks = last / kAttentionChunk - first_chunk + 1;
+  const bool apart = a.partial != nullptr;
+  const auto from = static_cast<int>(apart ? blockIdx.z : 0);
+  const int to = apart ? from + 1 : chunks;
+  if (from >= chunks) return;
+  Vector vectors[2];
+  for (int half = 0; half < 2; ++half) {
+    const int in_group = static_cast<int>(blockIdx.y) % parts * kWarpVectors + 8 * half + Lane() / 4;
+    if (in_group < group) vectors[half] = {row, kv_head * group + in_group, first, last};
+  }
+  const Queries<kDim> queries = LoadQueries<kDim>(a, vectors);
+  const int32_t* table = BlockTable(a, row);
+  SharedBlock<kDim>& block = blocks[WarpInBlock()];
+  Sums<kDim> total = SumsOfSinks<kDim>(a, vectors);
+  CompleteSums(total);
+  for (int chunk = from; chunk < to; ++chunk) {
+    const int begin = max((first_chunk + chunk) * kAttentionChunk, first);
+    const int end = min((first_chunk + chunk + 1) * kAttentionChunk, last + 1);
+    Sums<kDim> sums = NoSums<kDim>();
+    for (int b = begin / kKvBlockSize + WarpInBlock(); b * kKvBlockSize < end; b += kWarps) {
+      const int position = b * kKvBlockSize;
+      __syncwarp();
+      LoadKeysAndValues(a, table[b], kv_head, first - position, last - position, Lane(), kWarp, block);
+      __syncwarp();
+      AddBlock(block, vectors, position, queries, sums);
+    }
+    CompleteSums(sums);
+    JoinWarps(blocks, sums);
+    if (WarpInBlock() != 0) continue;
+    if (apart) {
+      WritePartial(a, item, chunk, vectors, sums);
+    } else {
+      Join(sums, total);
+    }
+  }
+  if (!apart && WarpInBlock() == 0) WriteOut(a, vectors, total);
+}
+
+template <int kDim>
+void LaunchRows(Stream stream, const RowArguments& a, int64_t n) {
+  const int group = a.heads / a.kv_heads, parts = (group + kWarpVectors - 1) / kWarpVectors;
+  const dim3 grid{static_cast<unsigned>(n), static_cast<unsigned>(a.kv_heads * parts),
+                  a.partial != nullptr ? static_cast<unsigned>(a.chunks) : 1u};
+  Launch(stream, grid, kWarps * kWarp, kWarps * sizeof(SharedBlock<kDim>), RowsKernel<kDim>, a);
+}
+
+}  // namespace
+
+void RowsOnTensorCores(Stream stream, const RowArguments& a, int64_t n) {
+  if (a.head_dim <= 64) {
+    LaunchRows<64>(stream, a, n);
+  } else {
+    LaunchRows<kMaxHeadDim>(stream, a, n);
+  }
+}
+
+}  // namespace gptoss::cuda
