@@ -172,6 +172,7 @@ __global__ void JoinKernel(RowArguments a, int64_t count) {
   const int last = a.places.position[row], first = FirstSeen(a, last);
   const int chunks = last / kAttentionChunk - first / kAttentionChunk + 1;
   State total = SinkOf(a, head);
+  GPTOSS_UNROLL_8
   for (int chunk = 0; chunk < chunks; ++chunk) {
     const float* partial = PartialOf(a, item / a.heads, head, chunk);
     State part = Nothing(partial[0], partial[1]);

@@ -14,10 +14,13 @@
   type* const name = reinterpret_cast<type*>(gptoss_shared)
 /// Before a loop over an array that shall stay in registers.
 #define GPTOSS_UNROLL _Pragma("unroll")
+/// Before a loop whose loads shall be under way eight rounds at a time.
+#define GPTOSS_UNROLL_8 _Pragma("unroll 8")
 #else
 #include "backends/cuda/emulator/emulator.h"
 #define GPTOSS_SHARED(type, name) type* const name = static_cast<type*>(::gptoss::cuda::SharedMemory())
 #define GPTOSS_UNROLL
+#define GPTOSS_UNROLL_8
 #endif
 
 namespace gptoss::cuda {

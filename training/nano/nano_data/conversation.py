@@ -15,10 +15,10 @@ PYTHON = {"name": "python", "tools": [], "description": (
 
 # maker of items, share in the training data
 FAMILIES = [
-    (numbers.arithmetic, 10), (numbers.long_arithmetic, 12), (numbers.word_problem, 6), (numbers.units, 7),
-    (numbers.dates, 8), (numbers.sorting, 8), (numbers.long_sorting, 8), (language.strings, 9),
-    (language.long_strings, 7), (language.facts, 11), (language.instructions, 12), (language.chat, 2),
-    (language.refusals, 4), (tools.functions, 20), (tools.python, 4), (tools.json_answer, 6),
+    (numbers.arithmetic, 10), (numbers.long_arithmetic, 12), (numbers.word_problem, 7), (numbers.units, 8),
+    (numbers.dates, 8), (numbers.sorting, 8), (numbers.long_sorting, 9), (language.strings, 9),
+    (language.long_strings, 7), (language.facts, 11), (language.instructions, 13), (language.chat, 2),
+    (language.refusals, 4), (tools.functions, 17), (tools.python, 4), (tools.json_answer, 6),
 ]
 TRAINED_ONLY = [(language.places, 3)]  # in the training data, and in no measure
 

@@ -184,7 +184,7 @@ def units(rng):
     question = pick(rng, forms)
     rule = f"1 {big[:-1] if big != 'feet' else 'foot'} is {factor} {small}"
     work = f"{amount}/{factor}={result}" if inverse else f"{amount}*{factor}={result}"
-    thoughts = (work, f"{rule}. {work}", f"From {source} to {target}. {rule}, so "
+    thoughts = (f"{rule}. {work}", f"{rule}. {work}", f"From {source} to {target}. {rule}, so "
                 + ("divide" if inverse else "multiply") + f" by {factor}: {work}")
     return Item("units", f"{amount} {source} {target}", question, f"{result} {target}", thoughts,
                 always_trained=factor not in (10, 100, 1000) and question.first)  # as the tables of arithmetic
