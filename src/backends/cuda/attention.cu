@@ -3,12 +3,8 @@
 // for all eight. Positions are taken in chunks of kAttentionChunk, aligned to absolute positions, whose results are
 // joined in order by one and the same function, be it in the block or, for few rows, by a second kernel after the
 // chunks were computed side by side. So a row's bits depend neither on the batch nor on the way taken.
-#include <algorithm>
-
 #include "backends/cuda/attention.cuh"
-#include "backends/cuda/scratch_plan.h"
 #include "base/check.h"
-#include "ops/forward_batch.h"
 
 namespace gptoss::cuda {
 namespace {
@@ -110,22 +106,20 @@ __device__ void AddKeys(const RowArguments& a, const float* query, const Shared&
   state.largest = largest;
 }
 
-/// Grid: x wanted rows, y key/value heads by groups of eight query heads, z chunks (1 when a block takes them all).
+/// Grid: GridOfRows.
 template <typename T>
 __global__ void AttentionKernel(RowArguments a) {
   GPTOSS_SHARED(float, memory);
   const Shared s(memory, a.head_dim);
   const int64_t item = blockIdx.x, row = RowOf(a, item);
-  const int group = a.heads / a.kv_heads, parts = (group + kHeadsInBlock - 1) / kHeadsInBlock;
+  const int group = a.heads / a.kv_heads, parts = PartsOfGroup(a, kHeadsInBlock);
   const int kv_head = static_cast<int>(blockIdx.y) / parts;
   const int in_group = static_cast<int>(blockIdx.y) % parts * kHeadsInBlock + WarpInBlock();
   const int head = kv_head * group + in_group;
   const bool works = in_group < group;
-  const int last = a.places.position[row], first = FirstSeen(a, last);
-  const int first_chunk = first / kAttentionChunk, chunks = last / kAttentionChunk - first_chunk + 1;
-  const auto from = static_cast<int>(a.partial == nullptr ? 0 : blockIdx.z);
-  const int to = a.partial == nullptr ? chunks : from + 1;
-  if (from >= chunks) return;
+  const SeenChunks seen = ChunksOf(a, row);
+  const ChunkRange range = ChunksOfBlock(a, seen);
+  if (range.from >= range.to) return;
   float* query = s.queries + WarpInBlock() * a.head_dim;
   const float scale = 1.0f / sqrtf(static_cast<float>(a.head_dim));
   if (works) {
@@ -135,9 +129,8 @@ __global__ void AttentionKernel(RowArguments a) {
   const int32_t* table = BlockTable(a, row);
   State total = Nothing(-INFINITY, 0.0f);
   if (works && a.partial == nullptr) total = SinkOf(a, head);
-  for (int chunk = from; chunk < to; ++chunk) {
-    const int begin = max((first_chunk + chunk) * kAttentionChunk, first);
-    const int end = min((first_chunk + chunk + 1) * kAttentionChunk, last + 1);
+  for (int chunk = range.from; chunk < range.to; ++chunk) {
+    const int begin = seen.Begin(chunk), end = seen.End(chunk);
     State state = Nothing(-INFINITY, 0.0f);
     for (int b = begin / kKvBlockSize; b * kKvBlockSize < end; ++b) {
       __syncthreads();
@@ -169,8 +162,7 @@ __global__ void JoinKernel(RowArguments a, int64_t count) {
   if (item >= count) return;
   const int64_t row = RowOf(a, item / a.heads);
   const auto head = static_cast<int>(item % a.heads);
-  const int last = a.places.position[row], first = FirstSeen(a, last);
-  const int chunks = last / kAttentionChunk - first / kAttentionChunk + 1;
+  const int chunks = ChunksOf(a, row).count;
   State total = SinkOf(a, head);
   GPTOSS_UNROLL_8
   for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -185,10 +177,9 @@ __global__ void JoinKernel(RowArguments a, int64_t count) {
 }
 
 template <typename T>
-void LaunchRows(Stream stream, const AttentionArgs& args, const RowArguments& a, int64_t n) {
-  const dim3 grid{static_cast<unsigned>(n), static_cast<unsigned>(HeadBlocks(args)),
-                  a.partial != nullptr ? static_cast<unsigned>(a.chunks) : 1u};
-  Launch(stream, grid, kHeadsInBlock * kWarp, SharedBytes(args.head_dim), AttentionKernel<T>, a);
+void LaunchRows(Stream stream, const RowArguments& a, int64_t n) {
+  Launch(stream, GridOfRows(a, n, kHeadsInBlock), kHeadsInBlock * kWarp, SharedBytes(a.head_dim), AttentionKernel<T>,
+         a);
 }
 
 }  // namespace
@@ -202,9 +193,9 @@ void Attention(Stream stream, const AttentionArgs& args, const RowPlaces& places
   if (tensor_cores) {
     RowsOnTensorCores(stream, a, n);
   } else if (args.kv.dtype == DType::kF32) {
-    LaunchRows<float>(stream, args, a, n);
+    LaunchRows<float>(stream, a, n);
   } else {
-    LaunchRows<uint16_t>(stream, args, a, n);
+    LaunchRows<uint16_t>(stream, a, n);
   }
   if (!split) return;
   const int64_t items = n * args.num_heads;

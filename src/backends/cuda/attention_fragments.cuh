@@ -6,7 +6,6 @@
 
 #include "backends/cuda/attention.cuh"
 #include "backends/cuda/mma.cuh"
-#include "ops/forward_batch.h"
 
 namespace gptoss::cuda {
 
@@ -144,8 +143,7 @@ __device__ void Weigh(const Vector& vector, int half, int position, float (&scor
   }
   largest = fmaxf(sums.largest[half], OverFour(largest, most));
   // While a vector has seen nothing, its weights and its sums are zero.
-  const float base = largest == -INFINITY ? 0.0f : largest;
-  const float factor = expf(sums.largest[half] - base);
+  const float base = BaseOf(largest), factor = expf(sums.largest[half] - base);
   float sum = 0.0f;
   GPTOSS_UNROLL
   for (int i = 0; i < 2 * kKeyTiles; ++i) {

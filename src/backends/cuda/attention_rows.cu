@@ -3,7 +3,6 @@
 // of 32 of them side by side, each with memory of its own, and are joined in order at the chunk's end. Chunks are as
 // attention.cu has them, and are joined by the same function, in the block or by a second kernel.
 #include "backends/cuda/attention_fragments.cuh"
-#include "backends/cuda/scratch_plan.h"
 
 namespace gptoss::cuda {
 namespace {
@@ -60,37 +59,34 @@ __device__ void WritePartial(const RowArguments& a, int64_t item, int chunk, con
   }
 }
 
-/// Grid: x wanted rows, y key/value heads by groups of 16 query heads, z chunks (1 when a block takes them all).
+/// Grid: GridOfRows.
 template <int kDim>
 __global__ void RowsKernel(RowArguments a) {
   GPTOSS_SHARED(SharedBlock<kDim>, blocks);
   const int64_t item = blockIdx.x, row = RowOf(a, item);
-  const int group = a.heads / a.kv_heads, parts = (group + kWarpVectors - 1) / kWarpVectors;
+  const int group = a.heads / a.kv_heads, parts = PartsOfGroup(a, kWarpVectors);
   const int kv_head = static_cast<int>(blockIdx.y) / parts;
-  const int last = a.places.position[row], first = FirstSeen(a, last);
-  const int first_chunk = first / kAttentionChunk, chunks = last / kAttentionChunk - first_chunk + 1;
+  const SeenChunks seen = ChunksOf(a, row);
+  const ChunkRange range = ChunksOfBlock(a, seen);
+  if (range.from >= range.to) return;
   const bool apart = a.partial != nullptr;
-  const auto from = static_cast<int>(apart ? blockIdx.z : 0);
-  const int to = apart ? from + 1 : chunks;
-  if (from >= chunks) return;
   Vector vectors[2];
   for (int half = 0; half < 2; ++half) {
     const int in_group = static_cast<int>(blockIdx.y) % parts * kWarpVectors + 8 * half + Lane() / 4;
-    if (in_group < group) vectors[half] = {row, kv_head * group + in_group, first, last};
+    if (in_group < group) vectors[half] = {row, kv_head * group + in_group, seen.first, seen.last};
   }
   const Queries<kDim> queries = LoadQueries<kDim>(a, vectors);
   const int32_t* table = BlockTable(a, row);
   SharedBlock<kDim>& block = blocks[WarpInBlock()];
   Sums<kDim> total = SumsOfSinks<kDim>(a, vectors);
   CompleteSums(total);
-  for (int chunk = from; chunk < to; ++chunk) {
-    const int begin = max((first_chunk + chunk) * kAttentionChunk, first);
-    const int end = min((first_chunk + chunk + 1) * kAttentionChunk, last + 1);
+  for (int chunk = range.from; chunk < range.to; ++chunk) {
+    const int end = seen.End(chunk);
     Sums<kDim> sums = NoSums<kDim>();
-    for (int b = begin / kKvBlockSize + WarpInBlock(); b * kKvBlockSize < end; b += kWarps) {
+    for (int b = seen.Begin(chunk) / kKvBlockSize + WarpInBlock(); b * kKvBlockSize < end; b += kWarps) {
       const int position = b * kKvBlockSize;
       __syncwarp();
-      LoadKeysAndValues(a, table[b], kv_head, first - position, last - position, Lane(), kWarp, block);
+      LoadKeysAndValues(a, table[b], kv_head, seen.first - position, seen.last - position, Lane(), kWarp, block);
       __syncwarp();
       AddBlock(block, vectors, position, queries, sums);
     }
@@ -108,10 +104,8 @@ __global__ void RowsKernel(RowArguments a) {
 
 template <int kDim>
 void LaunchRows(Stream stream, const RowArguments& a, int64_t n) {
-  const int group = a.heads / a.kv_heads, parts = (group + kWarpVectors - 1) / kWarpVectors;
-  const dim3 grid{static_cast<unsigned>(n), static_cast<unsigned>(a.kv_heads * parts),
-                  a.partial != nullptr ? static_cast<unsigned>(a.chunks) : 1u};
-  Launch(stream, grid, kWarps * kWarp, kWarps * sizeof(SharedBlock<kDim>), RowsKernel<kDim>, a);
+  Launch(stream, GridOfRows(a, n, kWarpVectors), kWarps * kWarp, kWarps * sizeof(SharedBlock<kDim>), RowsKernel<kDim>,
+         a);
 }
 
 }  // namespace

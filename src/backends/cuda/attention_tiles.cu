@@ -1,7 +1,6 @@
 // Attention of many rows of a sequence on tensor cores. A block takes 64 query vectors that share a key/value head, 16
 // for each of its four warps, and goes over the keys that any of them sees.
 #include "backends/cuda/attention_fragments.cuh"
-#include "backends/cuda/scratch_plan.h"
 #include "base/check.h"
 
 namespace gptoss::cuda {
