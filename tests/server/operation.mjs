@@ -9,7 +9,7 @@ import { microModel, runTests, scratchFolder, startServer } from './server.mjs';
 const gptoss = process.argv[2];
 const folder = scratchFolder();
 const micro = microModel(gptoss, folder);
-const start = (flags) => startServer(gptoss, [...micro.flags, '--context', '2048', ...flags], micro.model);
+const start = (flags, context = '2048') => startServer(gptoss, [...micro.flags, '--context', context, ...flags], micro.model);
 const messages = [{ role: 'user', content: 'a secret question' }];
 const post = (server, path, body, headers = {}) =>
   fetch(server.url + path, { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json', ...headers } });
@@ -59,10 +59,11 @@ await runTests({
   async 'a full queue answers 429 with Retry-After, and a key has its limits'() {
     const keys = join(folder, 'keys');
     writeFileSync(keys, 'ana secret1\nbob secret2 concurrent=1\n');
-    const server = await start(['--parallel', '1', '--max-waiting', '1', '--api-key-file', keys]);
+    const server = await start(['--parallel', '1', '--max-waiting', '1', '--api-key-file', keys], '131072');
     const abort = new AbortController();
     const as = (key) => ({ authorization: `Bearer ${key}` });
-    const long = { messages, max_tokens: 1500, stream: true };
+    // Never ends by itself, and takes seconds where the rest of the test takes milliseconds.
+    const long = { messages, max_tokens: 100_000, stream: true, logit_bias: Object.fromEntries(micro.ends.map((token) => [token, -100])) };
     const open = (key) => fetch(`${server.url}/v1/chat/completions`, { method: 'POST', body: JSON.stringify(long), headers: as(key), signal: abort.signal });
     const first = await open('secret2');
     assert.equal(first.status, 200);

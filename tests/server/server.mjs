@@ -1,6 +1,6 @@
 // Starts `gptoss serve` for the end-to-end tests: with the embedded model, or with one of random weights.
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,13 +15,14 @@ export function scratchFolder() {
 }
 
 /** A model of random weights and a small vocabulary in `folder`: the worst there is, and fast. With these weights it reasons, calls and
- *  answers about as often as not. */
+ *  answers about as often as not. `ends` are the tokens that end a message: without them a turn runs to its limit. */
 export function microModel(gptoss, folder) {
   const tokenizer = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'models', 'nano', 'tokenizer.json');
   const model = join(folder, 'micro.gguf');
   const { status, stderr } = spawnSync(gptoss, ['synth', '--like', 'micro', '--vocab', '1536', '--seed', '4', '--format', 'gguf', '--out', model], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`gptoss synth: ${stderr}`);
-  return { model, flags: ['--tokenizer', tokenizer] };
+  const ends = JSON.parse(readFileSync(tokenizer, 'utf8')).added_tokens.filter(({ content }) => ['<|return|>', '<|call|>', '<|end|>'].includes(content)).map(({ id }) => id);
+  return { model, flags: ['--tokenizer', tokenizer], ends };
 }
 
 /** Resolves when the server listens. `stop(signal)` resolves when it has ended. */
