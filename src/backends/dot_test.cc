@@ -1,5 +1,6 @@
-// Dot products of bytes, their instruction emulated and, where the machine has it, for real: the same bits as products
-// of pairs. The other tests of ops run the real ones through all their cases, as any target.
+// Dot products of bytes, and products of many rows in which two columns share a multiplication: their instructions
+// emulated and, where the machine has them, for real. The same bits as products of pairs. The other tests of ops run
+// the real ones through all their cases, as any target.
 
 #include <gtest/gtest.h>
 
@@ -8,6 +9,7 @@
 
 #include "backends/cpu/cpu_ops.h"
 #include "backends/cpu/dots/dot_kernels.h"
+#include "backends/cpu/winograd/winograd_kernels.h"
 #include "backends/test_util.h"
 
 namespace gptoss {
@@ -15,7 +17,7 @@ namespace {
 
 using namespace testing_util;  // NOLINT
 
-/// A table with dot products and the one that it extends.
+/// A table with other products and the one that it extends.
 struct DotParam {
   std::string name;
   const Ops *dots, *pairs;
@@ -27,15 +29,22 @@ std::vector<DotParam> DotTables() {
   if (const Ops* emulated = cpu::EmulatedDotOps()) tables.push_back({"emulated", emulated, pairs("avx2")});
   constexpr struct {
     const char *extended, *base;
-  } kExtensions[] = {{"avxvnni", "avx2"}, {"avx512vnni", "avx512"}, {"dotprod", "neon"}};
+  } kExtensions[] = {{"avxvnni", "avx2"}, {"avx512vnni", "avx512"}, {"zen4", "avx512"}, {"dotprod", "neon"}};
   for (const auto& extension : kExtensions) {
     const Result<const Ops*> dots = CpuOps(extension.extended, Precision::kFast);
     if (dots.ok()) tables.push_back({extension.extended, *dots, pairs(extension.base)});
+  }
+  for (const char* target : {"neon", "sse4", "avx2", "avx512"}) {
+    const Ops* emulated = cpu::EmulatedWinogradOps(target);
+    if (emulated != nullptr) tables.push_back({std::string("winograd_on_") + target, emulated, pairs(target)});
   }
   return tables;
 }
 
 std::string DotTableName(const testing::TestParamInfo<DotParam>& info) { return info.param.name; }
+
+/// A group that takes the products of many rows.
+constexpr int64_t kManyRows = cpu::kWinogradMinRows + 1;
 
 class DotTest : public testing::TestWithParam<DotParam>, protected OpsRunner {};
 
@@ -43,7 +52,7 @@ TEST_P(DotTest, GivesTheBitsOfPairs) {
   for (const DType dtype : {DType::kMxfp4, DType::kQ8_0}) {
     for (const int64_t cols : {32, 96, 2880}) {
       const OwnedMatrix w = RandomMatrix(dtype, 1, 43, cols, 1);
-      for (const int64_t n : {1, 2, 3, 4, 9}) {
+      for (const int64_t n : {1, 2, 3, 4, 9, 16, 17, 18, 19, 300}) {
         const std::vector<float> x = RandomFloats(n * cols, static_cast<uint64_t>(n));
         EXPECT_EQ(Linear(*GetParam().dots, x, n, w.view, nullptr), Linear(*GetParam().pairs, x, n, w.view, nullptr))
             << DTypeName(dtype) << " " << cols << " " << n;
@@ -62,18 +71,42 @@ TEST_P(DotTest, LargestSumsDoNotOverflow) {
     std::fill(mxfp4.scales.begin(), mxfp4.scales.end(), uint8_t{127});
     std::fill(q8.data.begin(), q8.data.end(), static_cast<uint8_t>(negative ? 0x80 : 0x7F));
     for (const float x : {1.0f, -1.0f}) {
-      const std::vector<float> row(cols, x);
+      const std::vector<float> all(kManyRows * cols, x);
       for (const OwnedMatrix* w : {&mxfp4, &q8}) {
-        const std::vector<float> want = Linear(ReferenceOps(), row, 1, w->view, nullptr);
-        const std::vector<float> got = Linear(*GetParam().dots, row, 1, w->view, nullptr);
-        EXPECT_EQ(got, Linear(*GetParam().pairs, row, 1, w->view, nullptr));
-        const std::vector<float> values = Decoded(w->view, 1);
-        for (int64_t r = 0; r < rows; ++r) {
-          EXPECT_NEAR(got[r], want[r], DotTolerance(values.data() + r * cols, row.data(), cols, true))
-              << DTypeName(w->view.dtype) << " " << negative << " " << x;
+        for (const int64_t n : {int64_t{1}, kManyRows}) {
+          const std::vector<float> want = Linear(ReferenceOps(), all, n, w->view, nullptr);
+          const std::vector<float> got = Linear(*GetParam().dots, all, n, w->view, nullptr);
+          EXPECT_EQ(got, Linear(*GetParam().pairs, all, n, w->view, nullptr));
+          const std::vector<float> values = Decoded(w->view, 1);
+          for (int64_t i = 0; i < n * rows; ++i) {
+            const float tolerance = DotTolerance(values.data() + i % rows * cols, all.data(), cols, true);
+            EXPECT_NEAR(got[i], want[i], tolerance) << DTypeName(w->view.dtype) << " " << negative << " " << x;
+          }
         }
       }
     }
+  }
+}
+
+TEST_P(DotTest, GroupsOfAllSizesGiveTheBitsOfPairs) {
+  // Two experts of each size, one of none, and rows of x in no order.
+  constexpr int64_t kRows = 72, kCols = 672;
+  const std::vector<int64_t> sizes = {1, 15, 0, 16, 40, 3, 16, 37};
+  std::vector<int32_t> expert_of;
+  for (size_t e = 0; e < sizes.size(); ++e) expert_of.insert(expert_of.end(), sizes[e], static_cast<int32_t>(e));
+  const auto n = static_cast<int64_t>(expert_of.size());
+  OwnedRouting routing(n, static_cast<int>(sizes.size()), 1);
+  for (int64_t t = 0; t < n; ++t) routing.expert[t] = expert_of[t * 37 % n];
+  GroupByExpert(&routing.view);
+  const std::vector<float> x = RandomFloats(n * kCols, 4), bias = RandomFloats(sizes.size() * kRows, 5);
+  for (const DType dtype : {DType::kMxfp4, DType::kQ8_0}) {
+    const OwnedMatrix w = RandomMatrix(dtype, static_cast<int64_t>(sizes.size()), kRows, kCols, 6);
+    const auto run = [&](const Ops& table) {
+      std::vector<float> h(n * kRows / 2, -1.0f);
+      table.moe_gate_up(context_, {x.data(), w.view, bias.data(), 7.0f, &routing.view, h.data()});
+      return h;
+    };
+    EXPECT_EQ(run(*GetParam().dots), run(*GetParam().pairs)) << DTypeName(dtype);
   }
 }
 

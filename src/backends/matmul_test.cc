@@ -74,7 +74,7 @@ TEST_P(MatmulTest, LayoutsGiveTheSameBits) {
       packed.data = data.data();
       packed.scales = scales.data();
       EXPECT_EQ(Decoded(packed, 2), Decoded(w.view, 2));
-      for (const int64_t n : {1, 9}) {
+      for (const int64_t n : {1, 9, 17}) {
         const std::vector<float> x = RandomFloats(n * shape.cols, 19);
         std::vector<float> got(n * shape.rows), want(got.size());
         ops().linear(context_, {x.data(), n, packed, nullptr, false, got.data()});

@@ -8,6 +8,7 @@
 #include "backends/cpu/amx/amx_support.h"
 #include "backends/cpu/dots/dot_kernels.h"
 #include "backends/cpu/dots/dot_support.h"
+#include "backends/cpu/winograd/winograd_kernels.h"
 #include "hwy/targets.h"
 
 namespace gptoss::cpu {
@@ -204,6 +205,9 @@ constexpr Ops kFast_amx = WithTiles(MakeOps<kKernels_amx, false>("amx"));
 constexpr Ops kExact_amx = MakeOps<kKernels_N_AVX3, true>("amx-exact");
 /// AVX-512 with VNNI, and with BF16 products in training.
 constexpr Ops kFast_avx512bf16 = MakeOps<kKernels_avx512vnni, false>("avx512bf16");
+/// The same on processors that add on more pipes than they multiply.
+constexpr Kernels kKernels_zen4 = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulWinograd);
+constexpr Ops kFast_zen4 = MakeOps<kKernels_zen4, false>("zen4");
 #endif
 
 #define GPTOSS_CPU_ENTRY(target, bit) {kFast_##target.name, bit, &kKernels_##target, &kFast_##target, &kExact_##target},
@@ -233,46 +237,50 @@ constexpr Target kTargets[] = {
 #if HWY_ARCH_X86_64
                                 {kFast_avx512bf16.name, HWY_AVX3, &kKernels_avx512vnni, &kFast_avx512bf16,
                                  &kExact_N_AVX3, WhyNoAvx512Bf16, kFast_N_AVX3.name},
+    {kFast_zen4.name, HWY_AVX3, &kKernels_zen4, &kFast_zen4, &kExact_N_AVX3, WhyNoZen4, kFast_avx512bf16.name},
     {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_amx, WhyNoAmx},
 #endif
 #endif
 };
 
-/// The emulated tiles of one target; see amx_kernels.h.
-struct EmulatedAmx {
+/// The emulated instructions of one target; see amx_kernels.h and winograd_kernels.h.
+struct Emulated {
+  std::string_view target;
   int64_t highway_target;
-  const Ops* ops;
+  const Ops *amx, *winograd;
 };
 
-#define GPTOSS_CPU_EMULATED_AMX(target)                                                                   \
-  constexpr Kernels kKernels_amx_##target = WithMatmulFast(kKernels_##target, target::MatmulAmxEmulated); \
-  constexpr Ops kOps_amx_##target = WithTiles(MakeOps<kKernels_amx_##target, false>("emulated-amx"));
+#define GPTOSS_CPU_EMULATED(target)                                                                                 \
+  constexpr Kernels kKernels_amx_##target = WithMatmulFast(kKernels_##target, target::MatmulAmxEmulated);           \
+  constexpr Ops kOps_amx_##target = WithTiles(MakeOps<kKernels_amx_##target, false>("emulated-amx"));               \
+  constexpr Kernels kKernels_winograd_##target = WithMatmulFast(kKernels_##target, target::MatmulWinogradEmulated); \
+  constexpr Ops kOps_winograd_##target = MakeOps<kKernels_winograd_##target, false>("emulated-winograd");
 
 #if HWY_TARGETS & HWY_NEON
-GPTOSS_CPU_EMULATED_AMX(N_NEON)
+GPTOSS_CPU_EMULATED(N_NEON)
 #endif
 #if HWY_TARGETS & HWY_SSE4
-GPTOSS_CPU_EMULATED_AMX(N_SSE4)
+GPTOSS_CPU_EMULATED(N_SSE4)
 #endif
 #if HWY_TARGETS & HWY_AVX2
-GPTOSS_CPU_EMULATED_AMX(N_AVX2)
+GPTOSS_CPU_EMULATED(N_AVX2)
 #endif
 #if HWY_TARGETS & HWY_AVX3
-GPTOSS_CPU_EMULATED_AMX(N_AVX3)
+GPTOSS_CPU_EMULATED(N_AVX3)
 #endif
 
-constexpr EmulatedAmx kEmulatedAmx[] = {
+constexpr Emulated kEmulated[] = {
 #if HWY_TARGETS & HWY_NEON
-    {HWY_NEON, &kOps_amx_N_NEON},
+    {kFast_N_NEON.name, HWY_NEON, &kOps_amx_N_NEON, &kOps_winograd_N_NEON},
 #endif
 #if HWY_TARGETS & HWY_SSE4
-    {HWY_SSE4, &kOps_amx_N_SSE4},
+    {kFast_N_SSE4.name, HWY_SSE4, &kOps_amx_N_SSE4, &kOps_winograd_N_SSE4},
 #endif
 #if HWY_TARGETS & HWY_AVX2
-    {HWY_AVX2, &kOps_amx_N_AVX2},
+    {kFast_N_AVX2.name, HWY_AVX2, &kOps_amx_N_AVX2, &kOps_winograd_N_AVX2},
 #endif
 #if HWY_TARGETS & HWY_AVX3
-    {HWY_AVX3, &kOps_amx_N_AVX3},
+    {kFast_N_AVX3.name, HWY_AVX3, &kOps_amx_N_AVX3, &kOps_winograd_N_AVX3},
 #endif
 };
 
@@ -298,10 +306,17 @@ const Ops* EmulatedDotOps() {
 
 const Ops* EmulatedAmxOps() {
   const Ops* best = nullptr;
-  for (const EmulatedAmx& candidate : kEmulatedAmx) {
-    if (HasTarget(candidate.highway_target)) best = candidate.ops;
+  for (const Emulated& candidate : kEmulated) {
+    if (HasTarget(candidate.highway_target)) best = candidate.amx;
   }
   return best;
+}
+
+const Ops* EmulatedWinogradOps(std::string_view target) {
+  for (const Emulated& candidate : kEmulated) {
+    if (candidate.target == target && HasTarget(candidate.highway_target)) return candidate.winograd;
+  }
+  return nullptr;
 }
 
 }  // namespace gptoss::cpu

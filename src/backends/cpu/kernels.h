@@ -25,7 +25,7 @@ struct MatmulArgs {
   int64_t x_rows = 0;
   const int32_t* gather = nullptr;  // [offsets.back()] row of x for each output row; null: the same row
   std::span<const int32_t> offsets;
-  int32_t max_group_rows = INT32_MAX;  // longer groups are left out
+  int32_t min_group_rows = 1, max_group_rows = INT32_MAX;  // shorter and longer groups are left out
   WeightMatrix weight;
   const float* bias = nullptr;  // [matrices, weight.rows] or null
   Epilogue epilogue = Epilogue::kStore;

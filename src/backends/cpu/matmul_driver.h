@@ -27,17 +27,17 @@ inline constexpr int64_t kClaimsPerThread = 8, kLeastStreamBytes = int64_t{1} <<
 /// Rows of activations from which a stream becomes shorter.
 inline constexpr int64_t kLongRows = 16;
 
-/// Calls run(panel, worker) for panels of at most `panel_rows` rows that cover all groups with at least one row. Panels
-/// of one matrix follow each other, so that its activations stay in the caches.
+/// Calls run(panel, worker) for panels of at most `panel_rows` rows that cover all groups that `args` does not leave
+/// out. Panels of one matrix follow each other, so that its activations stay in the caches.
 template <typename Run>
 void ForEachPanel(ExecContext& context, const MatmulArgs& args, int64_t panel_rows, const Run& run) {
   std::vector<Panel> groups;
   int64_t most = 0;
   for (size_t m = 0; m + 1 < args.offsets.size(); ++m) {
     const int64_t first = args.offsets[m], end = args.offsets[m + 1];
-    if (end - first > args.max_group_rows) continue;
+    if (end - first < args.min_group_rows || end - first > args.max_group_rows) continue;
     most = std::max(most, end - first);
-    if (first < end) groups.push_back({static_cast<int64_t>(m), first, end, 0, args.weight.rows, 0});
+    groups.push_back({static_cast<int64_t>(m), first, end, 0, args.weight.rows, 0});
   }
   const auto row_bytes = static_cast<int64_t>(RowBytes(args.weight.dtype, static_cast<uint64_t>(args.weight.cols)));
   const int64_t panel_bytes = panel_rows * row_bytes;

@@ -47,27 +47,6 @@ HWY_INLINE auto MultiplyBytePairs(V a, V x) {
 #endif
 }
 
-/// Sums of the products of pairs of 16-bit integers.
-template <class V>
-HWY_INLINE auto MultiplyPairs(V a, V b) {
-  const hn::RepartitionToWide<hn::DFromV<V>> d;
-#if HWY_TARGET == HWY_SSE4
-  return hn::VFromD<decltype(d)>{_mm_madd_epi16(a.raw, b.raw)};
-#elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  if constexpr (sizeof(a.raw) == 32) {
-    return hn::VFromD<decltype(d)>{_mm256_madd_epi16(a.raw, b.raw)};
-#if HWY_TARGET == HWY_AVX3
-  } else {
-    return hn::VFromD<decltype(d)>{_mm512_madd_epi16(a.raw, b.raw)};
-#endif
-  }
-#else
-  const auto low = [&](auto v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
-  const auto a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
-  return hn::Add(hn::Mul(low(a32), low(b32)), hn::Mul(hn::ShiftRight<16>(a32), hn::ShiftRight<16>(b32)));
-#endif
-}
-
 struct Mxfp4Pairs : Mxfp4Weights {
   /// For each 4 bytes of a row's codes the high bytes of the activations of the low nibbles, of the high nibbles, then
   /// the low bytes of both. offsets: what the 16-bit sums of high and of low bytes start from.

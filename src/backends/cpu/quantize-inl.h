@@ -83,6 +83,29 @@ HWY_INLINE hn::Vec<D> LoadGroups(D d, const std::array<const uint8_t*, kGroups>&
   }
 }
 
+/// Sums of the products of pairs of 16-bit integers, modulo 2^32.
+template <class V>
+HWY_INLINE auto MultiplyPairs(V a, V b) {
+  const hn::RepartitionToWide<hn::DFromV<V>> d;
+#if HWY_TARGET == HWY_SSE4
+  return hn::VFromD<decltype(d)>{_mm_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if constexpr (sizeof(a.raw) == 16) {
+    return hn::VFromD<decltype(d)>{_mm_madd_epi16(a.raw, b.raw)};
+  } else if constexpr (sizeof(a.raw) == 32) {
+    return hn::VFromD<decltype(d)>{_mm256_madd_epi16(a.raw, b.raw)};
+#if HWY_TARGET == HWY_AVX3
+  } else {
+    return hn::VFromD<decltype(d)>{_mm512_madd_epi16(a.raw, b.raw)};
+#endif
+  }
+#else
+  const auto low = [&](auto v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
+  const auto a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
+  return hn::Add(hn::Mul(low(a32), low(b32)), hn::Mul(hn::ShiftRight<16>(a32), hn::ShiftRight<16>(b32)));
+#endif
+}
+
 /// The largest magnitude whose two bytes, 256 high + low, both lie in [-128, 127].
 inline constexpr float kActivationSteps = 127.0f * 257.0f;
 

@@ -105,11 +105,47 @@ HWY_NOINLINE void Tile(const GroupInTurn* groups, const ActivationBlock* const* 
   }
 }
 
+/// Where the groups of a panel lie.
+template <class Format>
+class PanelGroups {
+ public:
+  explicit PanelGroups(const WeightMatrix& weight) : weight_(weight) {}
+
+  static int64_t Count(const Panel& panel) { return (panel.row_end - panel.row_begin + kRowGroup - 1) / kRowGroup; }
+
+  /// A group of the panel; rearranged in `buffer` if the weights lie row by row.
+  RowGroup At(const Panel& panel, int64_t group, const RowGroupBuffer& buffer) const {
+    const int64_t row = FirstRow(panel, group);
+    if (weight_.layout == WeightLayout::kRowMajor) {
+      return PackGroup<Format>(weight_, row, panel.matrix * weight_.rows + panel.row_end, buffer);
+    }
+    return Stored(row);
+  }
+
+  /// Where a later group of the panel's stream lies, or null: what another thread will read would be fetched in vain.
+  RowGroup Ahead(const Panel& panel, int64_t group) const {
+    const bool inside = panel.row_begin + group * kRowGroup < panel.stream_end;
+    return inside ? Stored(FirstRow(panel, group)) : RowGroup{};
+  }
+
+ private:
+  int64_t FirstRow(const Panel& panel, int64_t group) const {
+    return panel.matrix * weight_.rows + panel.row_begin + group * kRowGroup;
+  }
+
+  RowGroup Stored(int64_t row) const {
+    return {reinterpret_cast<const uint8_t*>(weight_.Row(row)),
+            reinterpret_cast<const uint8_t*>(weight_.RowScales(row))};
+  }
+
+  const WeightMatrix& weight_;
+};
+
 /// One product with its quantised activations.
 template <class Format>
 class Product {
  public:
-  Product(const MatmulArgs& args, const QuantizedRows& x) : args_(args), x_(x) {}
+  Product(const MatmulArgs& args, const QuantizedRows& x) : args_(args), groups_(args.weight), x_(x) {}
 
   void Run(const Panel& panel, const ProductScratch& scratch) const {
     panel.end - panel.first <= kTileTokens ? RunOnce(panel, scratch) : RunTiles(panel, scratch);
@@ -136,13 +172,13 @@ class Product {
   void RunOnce(const Panel& panel, const ProductScratch& scratch) const {
     const Tokens tokens = TokensAt(panel.first, panel.end, 0);
     std::fill_n(scratch.sums, kTileTokens * kPanelRows, 0.0f);
-    const int64_t groups = GroupsOf(panel);
+    const int64_t groups = groups_.Count(panel);
     for (int64_t g = 0, together = 1; g < groups; g += together) {
       together = Together(tokens, groups - g);
       GroupInTurn turn[kMostGroups];
       for (int64_t i = 0; i < together; ++i) {
         // Rearranged weights stay in the first-level cache if the same buffers serve all groups.
-        turn[i] = {Group(panel, g + i, scratch.panel[i]), Ahead(panel, g + i + together)};
+        turn[i] = {groups_.At(panel, g + i, scratch.panel[i]), groups_.Ahead(panel, g + i + together).codes};
       }
       RunTile(turn, together, tokens, x_.blocks, scratch.sums + g * kRowGroup);
     }
@@ -152,7 +188,7 @@ class Product {
   /// Tile by tile: the panel stays in the second-level cache.
   void RunTiles(const Panel& panel, const ProductScratch& scratch) const {
     RowGroup groups[kPanelGroups];
-    for (int64_t g = 0; g < GroupsOf(panel); ++g) groups[g] = Group(panel, g, scratch.panel[g]);
+    for (int64_t g = 0; g < groups_.Count(panel); ++g) groups[g] = groups_.At(panel, g, scratch.panel[g]);
     for (int64_t row = panel.first; row < panel.end; row += kTileTokens) {
       const int64_t end = std::min(row + kTileTokens, panel.end);
       std::fill_n(scratch.sums, kTileTokens * kPanelRows, 0.0f);
@@ -167,14 +203,15 @@ class Product {
   /// fetched.
   void RunChunk(const Panel& panel, const RowGroup* groups, const Tokens& tokens, bool is_last, int64_t begin,
                 float* sums) const {
-    const int64_t count = GroupsOf(panel), offset = begin * kRowGroup * Format::kBlockBytes;
+    const int64_t count = groups_.Count(panel), offset = begin * kRowGroup * Format::kBlockBytes;
     for (int64_t g = 0, together = 1; g < count; g += together) {
       together = Together(tokens, count - g);
       GroupInTurn turn[kMostGroups];
       for (int64_t i = 0; i < together; ++i) {
         const RowGroup& group = groups[g + i];
+        const uint8_t* ahead = is_last ? groups_.Ahead(panel, g + i + kPanelGroups).codes : nullptr;
         turn[i] = {{group.codes + offset, group.scales + begin * kRowGroup * Format::kScaleBytes},
-                   is_last ? Ahead(panel, g + i + kPanelGroups, offset) : nullptr};
+                   ahead == nullptr ? nullptr : ahead + offset};
       }
       RunTile(turn, together, tokens, std::min(kChunkBlocks, x_.blocks - begin), sums + g * kRowGroup);
     }
@@ -186,8 +223,6 @@ class Product {
                 sums + (row - first) * kPanelRows);
     }
   }
-
-  static int64_t GroupsOf(const Panel& panel) { return (panel.row_end - panel.row_begin + kRowGroup - 1) / kRowGroup; }
 
   /// With a single token memory is the limit, and one stream is enough.
   static int64_t Together(const Tokens& tokens, int64_t groups) {
@@ -204,29 +239,8 @@ class Product {
   }
   (std::make_integer_sequence<int, kTileTokens>());
 
-  int64_t FirstRow(const Panel& panel, int64_t group) const {
-    return panel.matrix * args_.weight.rows + panel.row_begin + group * kRowGroup;
-  }
-
-  const uint8_t* Codes(int64_t row) const { return reinterpret_cast<const uint8_t*>(args_.weight.Row(row)); }
-
-  /// Where a later group of the panel's stream begins, `offset` bytes on, or null: what another thread will read would
-  /// be fetched in vain.
-  const uint8_t* Ahead(const Panel& panel, int64_t group, int64_t offset = 0) const {
-    const bool inside = panel.row_begin + group * kRowGroup < panel.stream_end;
-    return inside ? Codes(FirstRow(panel, group)) + offset : nullptr;
-  }
-
-  RowGroup Group(const Panel& panel, int64_t group, const RowGroupBuffer& buffer) const {
-    const WeightMatrix& w = args_.weight;
-    const int64_t row = FirstRow(panel, group);
-    if (w.layout == WeightLayout::kRowMajor) {
-      return PackGroup<Format>(w, row, panel.matrix * w.rows + panel.row_end, buffer);
-    }
-    return {Codes(row), reinterpret_cast<const uint8_t*>(w.RowScales(row))};
-  }
-
   const MatmulArgs& args_;
+  const PanelGroups<Format> groups_;
   const QuantizedRows& x_;
 };
 

@@ -55,6 +55,18 @@ const char* WhyNoAvx512Bf16() {
   return "the processor has no AVX-512 BF16";
 }
 
+const char* WhyNoZen4() {
+  if (const char* why = WhyNoAvx512Bf16()) return why;
+#if defined(__x86_64__)
+  uint32_t a, b, c, d;
+  if (__get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_AMD_ebx && c == signature_AMD_ecx &&
+      d == signature_AMD_edx) {
+    return nullptr;
+  }
+#endif
+  return "the processor is not one of AMD's";
+}
+
 const char* WhyNoDotProduct() {
 #if defined(__aarch64__) && defined(__APPLE__)
   return nullptr;  // in every processor that macOS runs on

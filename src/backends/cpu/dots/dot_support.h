@@ -11,4 +11,8 @@ const char* WhyNoAvx512Vnni();
 const char* WhyNoAvx512Bf16();  // which asks for AVX-512 VNNI too
 const char* WhyNoDotProduct();  // AArch64
 
+/// Null on AMD's processors with both extensions of AVX-512, Zen 4 and later: they add 16-bit integers on four pipes
+/// and multiply them on two.
+const char* WhyNoZen4();
+
 }  // namespace gptoss::cpu
