@@ -181,9 +181,14 @@ constexpr Kernels WithMatmulFast(Kernels kernels, MatmulFunction matmul_fast) {
   return kernels;
 }
 
+constexpr Kernels WithMatmulFast(Kernels kernels, MatmulFunction matmul_fast, double (*loop)(int64_t, float*)) {
+  kernels.multiply_add_loop = loop;
+  return WithMatmulFast(kernels, matmul_fast);
+}
+
 /// A target with dot products of bytes. Its exact table is the target's own.
-#define GPTOSS_CPU_DOTS(target, extension)                                                        \
-  constexpr Kernels kKernels_##extension = WithMatmulFast(kKernels_##target, target::MatmulDots); \
+#define GPTOSS_CPU_DOTS(target, extension)                                                                         \
+  constexpr Kernels kKernels_##extension = WithMatmulFast(kKernels_##target, target::MatmulDots, target::DotLoop); \
   constexpr Ops kFast_##extension = MakeOps<kKernels_##extension, false>(#extension);
 
 #if HWY_TARGETS & HWY_NEON
@@ -200,13 +205,13 @@ GPTOSS_CPU_DOTS(N_AVX3, avx512vnni)
 
 #if (HWY_TARGETS & HWY_AVX3) && HWY_ARCH_X86_64
 /// AVX-512 with AMX for products of many rows; its exact table is AVX-512's.
-constexpr Kernels kKernels_amx = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulAmx);
+constexpr Kernels kKernels_amx = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulAmx, N_AVX3::AmxLoop);
 constexpr Ops kFast_amx = WithTiles(MakeOps<kKernels_amx, false>("amx"));
 constexpr Ops kExact_amx = MakeOps<kKernels_N_AVX3, true>("amx-exact");
 /// AVX-512 with VNNI, and with BF16 products in training.
 constexpr Ops kFast_avx512bf16 = MakeOps<kKernels_avx512vnni, false>("avx512bf16");
 /// The same on processors that add on more pipes than they multiply.
-constexpr Kernels kKernels_zen4 = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulWinograd);
+constexpr Kernels kKernels_zen4 = WithMatmulFast(kKernels_avx512vnni, N_AVX3::MatmulWinograd);
 constexpr Ops kFast_zen4 = MakeOps<kKernels_zen4, false>("zen4");
 #endif
 

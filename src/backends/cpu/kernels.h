@@ -46,8 +46,9 @@ struct Kernels {
   void (*attention)(ExecContext&, const AttentionArgs&);
   /// x[t] += sum over j of weight[t, j] * y[row(t, j)], for `y` [n * k, weight.rows] with biases included.
   void (*combine_experts)(ExecContext&, const MoeDownArgs&, const float* y);
-  /// `iterations` rounds of independent multiply-adds in registers; returns the floating-point operations done. `sink`
-  /// receives a value that depends on all of them.
+  /// `iterations` rounds of independent multiply-adds in registers, with the instructions of matmul_fast; returns the
+  /// operations done, two for each product of a weight and an activation: an activation of two bytes or two BF16 takes
+  /// two instructions. `sink` receives a value that depends on all of them.
   double (*multiply_add_loop)(int64_t iterations, float* sink);
 };
 

@@ -12,9 +12,10 @@ namespace gptoss {
 /// MiB in which every byte is read once. Takes about a second. On failure: kResourceExhausted.
 Result<double> MeasureReadBandwidth(ThreadPool& pool);
 
-/// TFLOP/s of independent float multiply-adds in registers (two operations each), all threads of `pool` together, with
-/// the vectors of CPU target `target` ("" = as CpuOps chooses). Best of several runs; about half a second. On failure:
-/// as CpuOps.
+/// TFLOP/s of independent multiply-adds in registers (two operations each), all threads of `pool` together, with the
+/// instructions that CPU target `target` ("" = as CpuOps chooses) has for quantised weights, else in float. Products
+/// that share multiplications (target zen4) may exceed it. Best of several runs; about half a second. On failure: as
+/// CpuOps.
 Result<double> MeasureCompute(ThreadPool& pool, const std::string& target = "");
 
 }  // namespace gptoss

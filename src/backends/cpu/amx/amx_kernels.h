@@ -39,5 +39,7 @@ GPTOSS_CPU_DECLARE_AMX(N_AVX3)
 namespace gptoss::cpu::N_AVX3 {
 /// Needs WhyNoAmx() to be null.
 void MatmulAmx(ExecContext& context, const MatmulArgs& args);
+/// As Kernels::multiply_add_loop. `sink` must be finite.
+double AmxLoop(int64_t iterations, float* sink);
 }  // namespace gptoss::cpu::N_AVX3
 #endif

@@ -257,6 +257,22 @@ void MatmulAmxEmulated(ExecContext& context, const MatmulArgs& args) {
 
 #if HWY_TARGET == HWY_AVX3 && HWY_ARCH_X86_64
 void MatmulAmx(ExecContext& context, const MatmulArgs& args) { Multiply<AmxTiles>(context, args, MatmulDots); }
+
+double AmxLoop(int64_t iterations, float* sink) {
+  alignas(64) float sums[kTileRows * kTileRows] = {*sink};
+  AmxTiles tiles;
+  tiles.Load<0>(sums, kTileRowBytes), tiles.Load<1>(sums, kTileRowBytes);
+  tiles.Load<2>(sums, kTileRowBytes), tiles.Load<3>(sums, kTileRowBytes);
+  tiles.Zero<4>(), tiles.Zero<5>(), tiles.Zero<6>(), tiles.Zero<7>();
+  for (int64_t i = 0; i < iterations; ++i) {
+    tiles.MultiplyAdd<0, 4, 6>(), tiles.MultiplyAdd<1, 5, 6>();
+    tiles.MultiplyAdd<2, 4, 7>(), tiles.MultiplyAdd<3, 5, 7>();
+  }
+  tiles.Store<0>(sums, kTileRowBytes);
+  *sink = sums[0];
+  constexpr double kProducts = 4.0 * kTileRows * kTileRows * kStepCols;
+  return 2.0 / kParts * kProducts * static_cast<double>(iterations);
+}
 #endif
 
 }  // namespace HWY_NAMESPACE

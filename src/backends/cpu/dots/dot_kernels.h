@@ -11,12 +11,13 @@ const Ops* EmulatedDotOps();
 
 }  // namespace gptoss::cpu
 
-// As Kernels::matmul_fast, bit for bit.
+// As Kernels::matmul_fast, bit for bit, and Kernels::multiply_add_loop.
 
 #if HWY_TARGETS & HWY_AVX2
 namespace gptoss::cpu::N_AVX2 {
 /// Needs WhyNoAvxVnni() to be null.
 void MatmulDots(ExecContext& context, const MatmulArgs& args);
+double DotLoop(int64_t iterations, float* sink);
 void MatmulDotsEmulated(ExecContext& context, const MatmulArgs& args);
 }  // namespace gptoss::cpu::N_AVX2
 #endif
@@ -24,11 +25,13 @@ void MatmulDotsEmulated(ExecContext& context, const MatmulArgs& args);
 namespace gptoss::cpu::N_AVX3 {
 /// Needs WhyNoAvx512Vnni() to be null.
 void MatmulDots(ExecContext& context, const MatmulArgs& args);
+double DotLoop(int64_t iterations, float* sink);
 }  // namespace gptoss::cpu::N_AVX3
 #endif
 #if HWY_TARGETS & HWY_NEON
 namespace gptoss::cpu::N_NEON {
 /// Needs WhyNoDotProduct() to be null.
 void MatmulDots(ExecContext& context, const MatmulArgs& args);
+double DotLoop(int64_t iterations, float* sink);
 }  // namespace gptoss::cpu::N_NEON
 #endif
