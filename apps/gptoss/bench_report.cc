@@ -112,11 +112,11 @@ std::string BenchTable(const Json& document, const BenchSetting& setting, const 
   std::string table = fmt::format(
       "{} on {}, {} threads\n"
       "load {:.2f} s ({:.2f} to {:.2f}), peak resident memory {}\n"
-      "{}, measured: {} {:.1f} GB/s, multiplies and adds {} at {:.2f} TFLOP/s\n\n",
+      "{}, measured: {} {:.1f} GB/s, multiplies and adds{} at {:.2f} TFLOP/s\n\n",
       document["model"].get<std::string>(), document["target"].get<std::string>(), document["threads"].get<int>(),
       load["median"].get<double>(), load["min"].get<double>(), load["max"].get<double>(),
       FormatBytes(static_cast<double>(setting.peak_rss_bytes)), on_cpu ? "this machine" : device,
-      on_cpu ? "reads" : "copies", setting.peak_gb_s, on_cpu ? "floats" : "BF16", setting.peak_tflop_s);
+      on_cpu ? "reads" : "copies", setting.peak_gb_s, on_cpu ? "" : " BF16", setting.peak_tflop_s);
   table += fmt::format("{:>7} {:>7} {:>5} | {:>8} {:>9} {:>17} {:>5} | {:>9} {:>17} {:>6} {:>5} {:>7}\n", "prompt",
                        "context", "batch", "ttft s", "prefill", "min to max", "peak", "decode", "min to max", "GB/s",
                        "peak", "experts");
