@@ -52,7 +52,7 @@ TEST_P(DotTest, GivesTheBitsOfPairs) {
   for (const DType dtype : {DType::kMxfp4, DType::kQ8_0}) {
     for (const int64_t cols : {32, 96, 2880}) {
       const OwnedMatrix w = RandomMatrix(dtype, 1, 43, cols, 1);
-      for (const int64_t n : {1, 2, 3, 4, 9, 16, 17, 18, 19, 300}) {
+      for (const int64_t n : {1, 2, 3, 4, 9, 15, 16, 17, 18, 19, 300}) {
         const std::vector<float> x = RandomFloats(n * cols, static_cast<uint64_t>(n));
         EXPECT_EQ(Linear(*GetParam().dots, x, n, w.view, nullptr), Linear(*GetParam().pairs, x, n, w.view, nullptr))
             << DTypeName(dtype) << " " << cols << " " << n;

@@ -104,8 +104,8 @@ HWY_INLINE void SumSteps(const int16_t* HWY_RESTRICT weights, const ActivationBl
   }
 }
 
-/// What is read next: fetched a few lines at a time, as processors drop requests that come all at once (of 72 in a row
-/// Zen 4 fetched a half), and into the first level: requests for the second it drops at any time.
+/// What is read next: fetched a few lines at a time, as processors drop requests that come all at once. Of 72 in a row
+/// Zen 4 fetched a half.
 struct AheadLines {
   static constexpr int64_t kBlockBytes = kRowGroup * (Q8Weights::kBlockBytes + Q8Weights::kScaleBytes);
   const uint8_t* line[kPanelGroups * (kStepBlocks * kBlockBytes / kCacheLine + 2)];
@@ -115,7 +115,7 @@ struct AheadLines {
     for (; begin < end; begin += kCacheLine) line[count++] = begin;
   }
   HWY_INLINE void FetchSome() {
-    for (int i = 0; i < per_block && next < count; ++i) __builtin_prefetch(line[next++], 0, 3);
+    for (int i = 0; i < per_block && next < count; ++i) Fetch(line[next++]);
   }
 };
 
