@@ -207,7 +207,6 @@ GPTOSS_CPU_DOTS(N_AVX3, avx512vnni)
 /// AVX-512 with AMX for products of many rows; its exact table is AVX-512's.
 constexpr Kernels kKernels_amx = WithMatmulFast(kKernels_N_AVX3, N_AVX3::MatmulAmx, N_AVX3::AmxLoop);
 constexpr Ops kFast_amx = WithTiles(MakeOps<kKernels_amx, false>("amx"));
-constexpr Ops kExact_amx = MakeOps<kKernels_N_AVX3, true>("amx-exact");
 /// AVX-512 with VNNI, and with BF16 products in training.
 constexpr Ops kFast_avx512bf16 = MakeOps<kKernels_avx512vnni, false>("avx512bf16");
 /// The same on processors that add on more pipes than they multiply.
@@ -243,7 +242,7 @@ constexpr Target kTargets[] = {
                                 {kFast_avx512bf16.name, HWY_AVX3, &kKernels_avx512vnni, &kFast_avx512bf16,
                                  &kExact_N_AVX3, WhyNoAvx512Bf16, kFast_N_AVX3.name},
     {kFast_zen4.name, HWY_AVX3, &kKernels_zen4, &kFast_zen4, &kExact_N_AVX3, WhyNoZen4, kFast_avx512bf16.name},
-    {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_amx, WhyNoAmx},
+    {kFast_amx.name, HWY_AVX3, &kKernels_amx, &kFast_amx, &kExact_N_AVX3, WhyNoAmx},
 #endif
 #endif
 };

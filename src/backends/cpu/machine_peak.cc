@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_ops.h"
-#include "backends/registry.h"
+#include "base/check.h"
 #include "hwy/cache_control.h"
 #include "parallel/host_buffer.h"
 
@@ -62,13 +62,14 @@ Result<double> MeasureReadBandwidth(ThreadPool& pool) {
   return best;
 }
 
-Result<double> MeasureCompute(ThreadPool& pool, const std::string& target) {
-  GPTOSS_ASSIGN_OR_RETURN(const Ops* ops, CpuOps(target, Precision::kFast));
-  const cpu::Kernels* kernels = nullptr;
-  for (const cpu::Target& candidate : cpu::Targets()) {
-    if (candidate.fast == ops) kernels = candidate.kernels;
-  }
-  GPTOSS_CHECK(kernels != nullptr);
+double MeasureCompute(ThreadPool& pool, const Ops& ops) {
+  // Targets that share an exact table follow the one that it was made for.
+  const auto targets = cpu::Targets();
+  const auto target = std::find_if(targets.begin(), targets.end(), [&](const cpu::Target& candidate) {
+    return candidate.fast->name == ops.name || candidate.exact->name == ops.name;
+  });
+  GPTOSS_CHECK(target != targets.end());
+  const cpu::Kernels* kernels = target->kernels;
   constexpr int64_t kIterations = 200000, kTasksPerThread = 16;
   const int64_t tasks = kTasksPerThread * pool.num_threads();
   std::vector<float> sinks(tasks, 0.5f);

@@ -1,9 +1,8 @@
 // What this machine can do at most, measured: the yardstick for percentages in reports.
 #pragma once
 
-#include <string>
-
 #include "base/status.h"
+#include "ops/ops.h"
 #include "parallel/thread_pool.h"
 
 namespace gptoss {
@@ -13,9 +12,8 @@ namespace gptoss {
 Result<double> MeasureReadBandwidth(ThreadPool& pool);
 
 /// TFLOP/s of independent multiply-adds in registers (two operations each), all threads of `pool` together, with the
-/// instructions that CPU target `target` ("" = as CpuOps chooses) has for quantised weights, else in float. Products
-/// that share multiplications (target zen4) may exceed it. Best of several runs; about half a second. On failure: as
-/// CpuOps.
-Result<double> MeasureCompute(ThreadPool& pool, const std::string& target = "");
+/// instructions that `ops`, a table of CpuOps, has for products with quantised weights, else in float. Products that
+/// share multiplications (target zen4) may exceed it. Best of several runs; about half a second.
+double MeasureCompute(ThreadPool& pool, const Ops& ops);
 
 }  // namespace gptoss
