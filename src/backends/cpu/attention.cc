@@ -35,6 +35,7 @@ using NarrowD = hn::CappedTag<float, 8>;
 using NarrowV = hn::Vec<NarrowD>;
 constexpr int kNarrowLanes = static_cast<int>(hn::MaxLanes(NarrowD()));
 
+constexpr int64_t kCacheLine = 64;
 constexpr int kSplitKeys = 1024;
 constexpr int kMaxQueries = 48;  // query vectors per tile: 6 rows of 8 heads; a multiple of every vector
 /// Below every score that occurs, and finite, so that differences of two of them are 0 and not NaN.
@@ -131,15 +132,24 @@ void ForQueryVectors(int queries, const Run& run) {
 /// which as variables do not fit into the registers.
 constexpr int kUsualHeadDim = 64;
 
-/// scores[key][query] = k[key] · q[query]. kHeadDim is 0 when only `any_head_dim` tells it.
+/// Fetches `bytes` bytes of the block that follows, a few lines between two rounds of work: of those that are asked for
+/// all at once processors drop some. Blocks of one head lie apart, so that the hardware does not see them coming.
+HWY_INLINE void FetchSome(const std::byte* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kCacheLine) hwy::Prefetch(from + i);
+}
+
+/// scores[key][query] = k[key] · q[query]. kHeadDim is 0 when only `any_head_dim` tells it. Fetches the block at
+/// `next`, of `value_bytes` a value.
 template <int kHeadDim>
-void Scores(const float* k, const float* q, int queries, int any_head_dim, float* scores) {
+void Scores(const float* k, const std::byte* next, int64_t value_bytes, const float* q, int queries, int any_head_dim,
+            float* scores) {
   ForQueryVectors(queries, [&]<int kVectors>(int i) HWY_ATTR {
     const D d;
     const int head_dim = kHeadDim == 0 ? any_head_dim : kHeadDim;
     constexpr int kRows = kBroadcastRows<kVectors>;
     static_assert(kKvBlockSize % kRows == 0);
     for (int key = 0; key < kKvBlockSize; key += kRows) {
+      if (i == 0) FetchSome(next + key * head_dim * value_bytes, kRows * head_dim * value_bytes);
       V sums[kRows][kVectors];
       for (auto& row : sums) std::fill_n(row, kVectors, hn::Zero(d));
       BroadcastDot<kRows, kVectors>(k + key * head_dim, head_dim, 1, q + i, queries, head_dim, sums);
@@ -171,11 +181,14 @@ void AddChannels(const float* v, const float* weights, const float* factors, int
   }
 }
 
-void AddValues(const float* v, const float* weights, const float* factors, int queries, int head_dim, float* values) {
+/// AddChannels for all channels. Fetches the block at `next`, of `value_bytes` a value.
+void AddValues(const float* v, const std::byte* next, int64_t value_bytes, const float* weights, const float* factors,
+               int queries, int head_dim, float* values) {
   ForQueryVectors(queries, [&]<int kVectors>(int i) HWY_ATTR {
     constexpr int kRows = kBroadcastRows<kVectors>;
     int c = 0;
     for (; c + kRows <= head_dim; c += kRows) {
+      if (i == 0) FetchSome(next + c * kKvBlockSize * value_bytes, kRows * kKvBlockSize * value_bytes);
       AddChannels<kRows, kVectors>(v, weights, factors, queries, head_dim, c, i, values);
     }
     for (; c < head_dim; ++c) AddChannels<1, kVectors>(v, weights, factors, queries, head_dim, c, i, values);
@@ -329,9 +342,12 @@ class TileRunner {
         AddNarrowValues(v + index, v + next, s_.scores, s_.factors, args_.head_dim, state.values);
       } else {
         const auto scores = args_.head_dim == kUsualHeadDim ? &Scores<kUsualHeadDim> : &Scores<0>;
-        scores(Widen(args_.kv.k, index, next), s_.q, queries_, args_.head_dim, s_.scores);
+        const auto value_bytes = static_cast<int64_t>(RowBytes(args_.kv.dtype, 1));
+        scores(Widen(args_.kv.k, index), args_.kv.k + next * value_bytes, value_bytes, s_.q, queries_, args_.head_dim,
+               s_.scores);
         Softmax(D(), s_, queries_, position, masked, state);
-        AddValues(Widen(args_.kv.v, index, next), s_.scores, s_.factors, queries_, args_.head_dim, state.values);
+        AddValues(Widen(args_.kv.v, index), args_.kv.v + next * value_bytes, value_bytes, s_.scores, s_.factors,
+                  queries_, args_.head_dim, state.values);
       }
     }
   }
@@ -379,11 +395,10 @@ class TileRunner {
     highest_key_ = span_.first_position + item_.row_end - 1;
   }
 
-  /// The block of keys or values at `index` as float: in place, or widened, until the next call. The block at `next` is
-  /// fetched meanwhile: blocks of one head lie apart, so that the hardware does not see them coming.
-  const float* Widen(const std::byte* cache, int64_t index, int64_t next) const {
+  /// The block of keys or values at `index` as float: in place, or widened, until the next call.
+  const float* Widen(const std::byte* cache, int64_t index) const {
     if (args_.kv.dtype == DType::kF32) return reinterpret_cast<const float*>(cache) + index;
-    UnpackBf16(Bf16(cache) + index, int64_t{kKvBlockSize} * args_.head_dim, s_.widened, next - index);
+    UnpackBf16(Bf16(cache) + index, int64_t{kKvBlockSize} * args_.head_dim, s_.widened, /*ahead=*/0);
     return s_.widened;
   }
 
