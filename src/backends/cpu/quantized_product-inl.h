@@ -43,10 +43,23 @@ constexpr int64_t kChunkBlocks = 48;
 constexpr int64_t kCacheLine = 64;
 static_assert(kPanelRows <= kEpilogueRows);
 
+/// A worker's memory for a panel of weights that do not lie as kRows8.
+struct PanelBuffer {
+  RowGroupBuffer groups[kPanelGroups];
+
+  static PanelBuffer Allocate(ScratchArena& arena, const WeightMatrix& weight) {
+    PanelBuffer buffer;
+    for (RowGroupBuffer& group : buffer.groups) {
+      group = RowGroupBuffer::Allocate(arena, weight.dtype, weight.cols, 1);
+    }
+    return buffer;
+  }
+};
+
 /// A worker's memory.
 struct ProductScratch {
-  RowGroupBuffer panel[kPanelGroups];  // weights that do not lie as kRows8
-  float* sums;                         // [kTileTokens, kPanelRows]
+  PanelBuffer panel;
+  float* sums;  // [kTileTokens, kPanelRows]
 };
 
 /// A group and, unless null, what is read after it: that is fetched meanwhile.
@@ -178,7 +191,7 @@ class Product {
       GroupInTurn turn[kMostGroups];
       for (int64_t i = 0; i < together; ++i) {
         // Rearranged weights stay in the first-level cache if the same buffers serve all groups.
-        turn[i] = {groups_.At(panel, g + i, scratch.panel[i]), groups_.Ahead(panel, g + i + together).codes};
+        turn[i] = {groups_.At(panel, g + i, scratch.panel.groups[i]), groups_.Ahead(panel, g + i + together).codes};
       }
       RunTile(turn, together, tokens, x_.blocks, scratch.sums + g * kRowGroup);
     }
@@ -188,7 +201,7 @@ class Product {
   /// Tile by tile: the panel stays in the second-level cache.
   void RunTiles(const Panel& panel, const ProductScratch& scratch) const {
     RowGroup groups[kPanelGroups];
-    for (int64_t g = 0; g < groups_.Count(panel); ++g) groups[g] = groups_.At(panel, g, scratch.panel[g]);
+    for (int64_t g = 0; g < groups_.Count(panel); ++g) groups[g] = groups_.At(panel, g, scratch.panel.groups[g]);
     for (int64_t row = panel.first; row < panel.end; row += kTileTokens) {
       const int64_t end = std::min(row + kTileTokens, panel.end);
       std::fill_n(scratch.sums, kTileTokens * kPanelRows, 0.0f);
@@ -262,9 +275,7 @@ void Multiply(ExecContext& context, const MatmulArgs& args) {
   const QuantizedRows x = Quantize<Format>(context, args);
   std::vector<ProductScratch> scratch(context.pool.num_threads());
   for (ProductScratch& s : scratch) {
-    for (RowGroupBuffer& group : s.panel) {
-      group = RowGroupBuffer::Allocate(context.scratch, args.weight.dtype, args.weight.cols, 1);
-    }
+    s.panel = PanelBuffer::Allocate(context.scratch, args.weight);
     s.sums = context.scratch.Allocate<float>(kTileTokens * kPanelRows);
   }
   const Product<Format> product(args, x);

@@ -66,7 +66,7 @@ static_assert(kStepRows == kPanelRows && kStepRows % (kVectorsTogether * kVector
 
 /// A worker's memory.
 struct StepScratch {
-  RowGroupBuffer groups[kPanelGroups];  // weights that do not lie as kRows8
+  PanelBuffer buffer;
   StepPanel panel;
   float* sums;  // [kPassRows, kStepRows]
 };
@@ -175,7 +175,7 @@ class StepProduct {
     // The last one stands for those that are missing: their sums are nobody's.
     const int64_t last = groups_.Count(panel) - 1;
     for (int64_t g = 0; g < kPanelGroups; ++g) {
-      groups[g] = g <= last ? groups_.At(panel, g, scratch.groups[g]) : groups[last];
+      groups[g] = g <= last ? groups_.At(panel, g, scratch.buffer.groups[g]) : groups[last];
     }
     for (int64_t first = panel.first; first < panel.end; first += kPassRows) {
       const int64_t end = std::min(first + kPassRows, panel.end);
@@ -251,9 +251,7 @@ void MultiplySteps(ExecContext& context, const MatmulArgs& args) {
   const QuantizedRows x = Quantize<Format>(context, args);
   std::vector<StepScratch> scratch(context.pool.num_threads());
   for (StepScratch& s : scratch) {
-    for (RowGroupBuffer& group : s.groups) {
-      group = RowGroupBuffer::Allocate(context.scratch, args.weight.dtype, args.weight.cols, 1);
-    }
+    s.buffer = PanelBuffer::Allocate(context.scratch, args.weight);
     s.panel = {context.scratch.Allocate<int16_t>(kStepBlocks * kSteps * StepPanel::kStepValues),
                context.scratch.Allocate<int32_t>(kStepBlocks * kStepRows),
                context.scratch.Allocate<float>(kStepBlocks * kStepRows)};
