@@ -154,6 +154,13 @@ class PanelGroups {
   const WeightMatrix& weight_;
 };
 
+/// Finishes output rows [first, end) of a panel: `sums` is [end - first, kPanelRows].
+inline void FinishRows(const MatmulArgs& args, const Panel& panel, int64_t first, int64_t end, const float* sums) {
+  for (int64_t row = first; row < end; ++row, sums += kPanelRows) {
+    FinishRow(args, panel.matrix, row, panel.row_begin, panel.row_end - panel.row_begin, sums);
+  }
+}
+
 /// One product with its quantised activations.
 template <class Format>
 class Product {
@@ -195,7 +202,7 @@ class Product {
       }
       RunTile(turn, together, tokens, x_.blocks, scratch.sums + g * kRowGroup);
     }
-    Finish(panel, panel.first, panel.end, scratch.sums);
+    FinishRows(args_, panel, panel.first, panel.end, scratch.sums);
   }
 
   /// Tile by tile: the panel stays in the second-level cache.
@@ -208,7 +215,7 @@ class Product {
       for (int64_t begin = 0; begin < x_.blocks; begin += kChunkBlocks) {
         RunChunk(panel, groups, TokensAt(row, end, begin), end == panel.end, begin, scratch.sums);
       }
-      Finish(panel, row, end, scratch.sums);
+      FinishRows(args_, panel, row, end, scratch.sums);
     }
   }
 
@@ -227,13 +234,6 @@ class Product {
                    ahead == nullptr ? nullptr : ahead + offset};
       }
       RunTile(turn, together, tokens, std::min(kChunkBlocks, x_.blocks - begin), sums + g * kRowGroup);
-    }
-  }
-
-  void Finish(const Panel& panel, int64_t first, int64_t end, float* sums) const {
-    for (int64_t row = first; row < end; ++row) {
-      FinishRow(args_, panel.matrix, row, panel.row_begin, panel.row_end - panel.row_begin,
-                sums + (row - first) * kPanelRows);
     }
   }
 

@@ -185,10 +185,7 @@ class StepProduct {
         Unpack(groups, begin, blocks, scratch.panel);
         Pass(panel, first, end, begin, blocks, scratch);
       }
-      for (int64_t row = first; row < end; ++row) {
-        FinishRow(args_, panel.matrix, row, panel.row_begin, panel.row_end - panel.row_begin,
-                  scratch.sums + (row - first) * kStepRows);
-      }
+      FinishRows(args_, panel, first, end, scratch.sums);
     }
   }
 

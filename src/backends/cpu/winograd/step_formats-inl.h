@@ -102,7 +102,7 @@ struct Q8Steps : Q8Weights {
   }
 };
 
-/// Some blocks of the weights of kStepRows rows. Two products of the same step and block are 2 kStepRows apart.
+/// Some blocks of the weights of kStepRows rows. A step's odd columns lie 2 kStepRows values behind its even ones.
 struct StepPanel {
   int16_t* weights;   // [block][step][even, odd][row][2]
   int32_t* products;  // [block][row]: of the weights of halved steps
