@@ -104,11 +104,33 @@ inline void ArrangeBytes(const int16_t* HWY_RESTRICT block, const int8_t* from, 
   out->offsets[1] = 0;
 }
 
+/// As SumBlock for one token and one group, whose two sums would be chains of eight instructions with little beside
+/// them to do: here they are four chains of four.
+template <class ByteDots, class Load>
+HWY_INLINE V32<1> SumAlone(const ActivationBlock& x, const Load& load) {
+  const D32<1> d32;
+  V32<1> high = hn::Zero(d32), low = hn::Set(d32, x.offsets[0]), second_high = high, second_low = high;
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const WeightPair<1> w = load(j);
+    const int32_t* words = x.words + 4 * j;
+    high = ByteDots::Add(high, w.first, words);
+    second_high = ByteDots::Add(second_high, w.second, words + 1);
+    low = ByteDots::Add(low, w.first, words + 2);
+    second_low = ByteDots::Add(second_low, w.second, words + 3);
+  }
+  return hn::Add(hn::ShiftLeft<8>(hn::Add(high, second_high)), hn::Add(low, second_low));
+}
+
 /// Sums over one block, in four steps: load(j) gives the weights that step j multiplies with its first and second words
 /// of high bytes, and with those of low bytes.
 template <class ByteDots, size_t kGroups, int kTokens, class Load>
 HWY_INLINE void SumBlock(const ActivationBlock* const (&x)[kTokens], const Load& load, V32<kGroups> (&sums)[kTokens]) {
   const D32<kGroups> d32;
+  if constexpr (kTokens == 1 && kGroups == 1) {
+    sums[0] = SumAlone<ByteDots>(*x[0], load);
+    return;
+  }
   V32<kGroups> high[kTokens];
   for (int t = 0; t < kTokens; ++t) {
     high[t] = hn::Zero(d32);
