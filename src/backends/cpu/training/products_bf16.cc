@@ -19,7 +19,7 @@
 // After foreach_target: included once per target.
 #include "hwy/highway.h"
 #if !(HWY_TARGET & GPTOSS_CPU_EMULATED_TARGETS)
-#include "backends/cpu/amx/panel-inl.h"
+#include "backends/cpu/amx/operands-inl.h"
 #include "backends/cpu/amx/tiles-inl.h"
 #include "backends/cpu/unpack-inl.h"
 
