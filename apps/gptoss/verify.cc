@@ -81,7 +81,7 @@ void RegisterVerify(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<VerifyFlags>();
   CLI::App* command = app.add_subcommand("verify", "Check this machine's kernels against the reference path");
   AddModelFlags(*command, &flags->model);
-  command->add_option("--tokens", flags->options.tokens, "Tokens per probe")
+  command->add_option("--tokens", flags->options.tokens, "Tokens per probe; of many, such as 40, tiles (amx) take part")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   command->add_option("--seed", flags->options.seed)->capture_default_str();

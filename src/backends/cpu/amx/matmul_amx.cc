@@ -163,7 +163,7 @@ std::vector<Group> PackGroups(ExecContext& context, const MatmulArgs& args) {
   const int64_t cols = args.weight.cols;
   for (size_t m = 0; m + 1 < args.offsets.size(); ++m) {
     const int64_t first = args.offsets[m], end = args.offsets[m + 1];
-    if (end - first < kAmxMinRows) continue;
+    if (end - first < AmxMinRows(args.weight.dtype)) continue;
     const int64_t rows = (end - first + kTileRows - 1) / kTileRows * kTileRows;
     uint16_t* tiles = context.scratch.Allocate<uint16_t>(kParts * rows * cols);
     groups.push_back({static_cast<int64_t>(m), first, end, tiles});
@@ -179,22 +179,23 @@ std::vector<Group> PackGroups(ExecContext& context, const MatmulArgs& args) {
   return groups;
 }
 
-/// Groups of fewer rows than kAmxMinRows take `few_rows`.
+/// Groups of fewer rows than AmxMinRows take `few_rows`.
 template <class Tiles>
 void Multiply(ExecContext& context, const MatmulArgs& args, void (*few_rows)(ExecContext&, const MatmulArgs&)) {
+  const DType dtype = args.weight.dtype;
+  const int32_t min_rows = AmxMinRows(dtype);
   bool small = false, large = false;
   for (size_t m = 0; m + 1 < args.offsets.size(); ++m) {
     const int32_t rows = args.offsets[m + 1] - args.offsets[m];
-    (rows < kAmxMinRows ? small : large) |= rows > 0;
+    (rows < min_rows ? small : large) |= rows > 0;
   }
-  const DType dtype = args.weight.dtype;
   if (!large || (dtype != DType::kMxfp4 && dtype != DType::kQ8_0 && dtype != DType::kBF16)) {
     return few_rows(context, args);
   }
   GPTOSS_CHECK(args.weight.cols % kBlockSize == 0);
   if (small) {
     MatmulArgs rest = args;
-    rest.max_group_rows = kAmxMinRows - 1;
+    rest.max_group_rows = min_rows - 1;
     few_rows(context, rest);
   }
   const ScratchFrame frame(context.scratch);
