@@ -24,9 +24,9 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 /// The BF16 nearest to `value` (ties to even) in the upper half of each lane, zeros below. Not-a-numbers stay so.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> Bf16Bits(D d, V value) {
-  const hn::RebindToUnsigned<D> du;
+template <class V>
+HWY_INLINE auto Bf16Bits(V value) {
+  const hn::RebindToUnsigned<hn::DFromV<V>> du;
   const auto bits = hn::BitCast(du, value);
   const auto half = hn::Add(hn::Set(du, 0x7FFF), hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1)));
   const auto quiet = hn::Or(bits, hn::Set(du, 0x00400000));
@@ -36,8 +36,9 @@ HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> Bf16Bits(D d, V value) {
 
 /// `value` less the BF16 whose bits these are: exact, and what a second BF16 can add to it. Zero where that is no
 /// number.
-template <class D, class V = hn::Vec<D>, class VU = hn::Vec<hn::RebindToUnsigned<D>>>
-HWY_INLINE V WithoutBf16(D d, V value, VU bits) {
+template <class V, class VU>
+HWY_INLINE V WithoutBf16(V value, VU bits) {
+  const hn::DFromV<V> d;
   const auto rest = hn::Sub(value, hn::BitCast(d, bits));
   return hn::IfThenElseZero(hn::Lt(hn::Abs(rest), hn::Set(d, HUGE_VALF)), rest);
 }
@@ -48,7 +49,7 @@ inline void RoundToBf16(const float* HWY_RESTRICT from, int64_t count, uint16_t*
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<uint16_t, decltype(d)> du16;
   for (int64_t i = 0; i < count; i += static_cast<int64_t>(hn::Lanes(d))) {
-    const auto bits = hn::ShiftRight<16>(Bf16Bits(d, hn::LoadU(d, from + i)));
+    const auto bits = hn::ShiftRight<16>(Bf16Bits(hn::LoadU(d, from + i)));
     hn::StoreU(hn::DemoteTo(du16, hn::BitCast(di, bits)), du16, to + i);
   }
 }
@@ -61,7 +62,7 @@ inline void SplitToBf16(const float* HWY_RESTRICT from, int64_t count, uint16_t*
   const hn::Rebind<uint16_t, decltype(d)> du16;
   for (int64_t i = 0; i < count; i += static_cast<int64_t>(hn::Lanes(d))) {
     const auto value = hn::LoadU(d, from + i);
-    const auto first = Bf16Bits(d, value), second = Bf16Bits(d, WithoutBf16(d, value, first));
+    const auto first = Bf16Bits(value), second = Bf16Bits(WithoutBf16(value, first));
     hn::StoreU(hn::DemoteTo(du16, hn::BitCast(di, hn::ShiftRight<16>(first))), du16, to + i);
     hn::StoreU(hn::DemoteTo(du16, hn::BitCast(di, hn::ShiftRight<16>(second))), du16, rest + i);
   }

@@ -187,14 +187,13 @@ class Q8Panel {
   }
 
   static HWY_INLINE void StorePair(hn::Vec<PanelFloats> even, hn::Vec<PanelFloats> odd, uint16_t* HWY_RESTRICT to) {
-    const PanelFloats d;
     const PanelWords du;
     const auto store = [&](auto low, auto high, uint16_t* at) HWY_ATTR {
       hn::StoreU(hn::Or(hn::ShiftRight<16>(low), high), du, reinterpret_cast<uint32_t*>(at));
     };
-    const auto first_even = Bf16Bits(d, even), first_odd = Bf16Bits(d, odd);
+    const auto first_even = Bf16Bits(even), first_odd = Bf16Bits(odd);
     store(first_even, first_odd, to);
-    store(Bf16Bits(d, WithoutBf16(d, even, first_even)), Bf16Bits(d, WithoutBf16(d, odd, first_odd)), to + kTileValues);
+    store(Bf16Bits(WithoutBf16(even, first_even)), Bf16Bits(WithoutBf16(odd, first_odd)), to + kTileValues);
   }
 };
 
