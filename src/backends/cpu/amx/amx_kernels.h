@@ -7,12 +7,13 @@
 
 namespace gptoss::cpu {
 
+/// No group of fewer rows takes tiles.
+inline constexpr int32_t kAmxMinRows = 8;
+
 /// Groups of fewer rows than this take matmul_fast: unpacking a panel would cost more than its use. Q8_0, which takes
 /// two BF16 a weight, costs 2.1 ms to unpack for q, k, v on two Zen 4 cores, where dot products of bytes take 1.4 ms
 /// for 16 rows.
-constexpr int32_t AmxMinRows(DType dtype) { return dtype == DType::kQ8_0 ? 32 : 8; }
-/// The least of them.
-inline constexpr int32_t kAmxMinRows = 8;
+constexpr int32_t AmxMinRows(DType dtype) { return dtype == DType::kQ8_0 ? 32 : kAmxMinRows; }
 
 /// Same semantics as the tile instructions, on any machine: for tests. Null where this machine can run none of the
 /// targets that have it.
